@@ -1,0 +1,312 @@
+//! The messages of the control stream.
+//!
+//! The agent opens one bidirectional stream and says [`Hello`]; the relay answers [`Welcome`] or [`Reject`]; after that both sides speak when they
+//! have something to say. Bodies are CBOR maps with numbered fields: numbers are never reused, unknown ones are skipped, new ones are optional. A
+//! kind that a build does not know is answered with [`Message::Unsupported`] and otherwise ignored.
+//!
+//! Sessions are meant to outlive a connection, so the link has an id and a [`Ticket`], sessions have ids, and both sides can say how many bytes of
+//! a session they have [`Delivered`].
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::frame::{Frame, MAX_FRAME};
+use crate::{
+    AgentId, LinkId, Protocol, RefusalCode, RejectCode, SessionId, Ticket, Token, TunnelId, TunnelName, Violation,
+};
+
+/// The most tunnels that one message may name.
+pub const MAX_TUNNELS: usize = 256;
+
+/// The most sessions that one message may name.
+pub const MAX_SESSIONS: usize = 2048;
+
+/// The agent introduces itself.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Hello {
+    /// Versions of the protocol that the agent speaks, best first.
+    #[n(0)]
+    pub versions: Vec<u16>,
+    /// The host's token.
+    #[n(1)]
+    pub token: Token,
+    /// This agent process.
+    #[n(2)]
+    pub agent: AgentId,
+    /// The agent's software and its version, for the relay's log.
+    #[n(3)]
+    pub software: String,
+    /// The tunnels that the agent wants open.
+    #[n(4)]
+    pub tunnels: Vec<TunnelRequest>,
+    /// The link to take up again, if the agent had one.
+    #[n(5)]
+    pub resume: Option<ResumeLink>,
+}
+
+/// Which link an agent wants to go on with.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct ResumeLink {
+    /// The link.
+    #[n(0)]
+    pub link: LinkId,
+    /// The ticket of the welcome that made it.
+    #[n(1)]
+    pub ticket: Ticket,
+    /// Where each session of the link stands at the agent.
+    #[n(2)]
+    pub sessions: Vec<Delivered>,
+}
+
+/// One tunnel that the agent wants open.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct TunnelRequest {
+    /// Its name within the host.
+    #[n(0)]
+    pub name: TunnelName,
+    /// What it carries.
+    #[n(1)]
+    pub protocol: Protocol,
+    /// The public port that it must have.
+    #[n(2)]
+    pub public_port: Option<u16>,
+    /// The public port that it would like when it is free.
+    #[n(3)]
+    pub preferred_port: Option<u16>,
+    /// The game behind it, by which the relay chooses the words of a refusal.
+    #[n(4)]
+    pub game: Option<String>,
+}
+
+/// The relay lets the agent in.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Welcome {
+    /// The version of the protocol to speak from here on.
+    #[n(0)]
+    pub version: u16,
+    /// The link.
+    #[n(1)]
+    pub link: LinkId,
+    /// What to show to take this link up again; absent when the relay does not keep links.
+    #[n(2)]
+    pub ticket: Option<Ticket>,
+    /// How long the relay keeps the sessions of a link without a connection, in milliseconds.
+    #[n(3)]
+    pub resume_window_ms: u32,
+    /// What became of each tunnel asked for, in the order of the hello.
+    #[n(4)]
+    pub tunnels: Vec<TunnelReply>,
+    /// The sessions that go on, when a link was taken up again.
+    #[n(5)]
+    pub resumed: Vec<Delivered>,
+    /// The relay's software and its version, for the agent's log.
+    #[n(6)]
+    pub software: String,
+    /// The name under which the relay knows the host.
+    #[n(7)]
+    pub host: String,
+}
+
+/// What became of a tunnel that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct TunnelReply {
+    /// The tunnel's name as asked for.
+    #[n(0)]
+    pub name: TunnelName,
+    /// The tunnel, when it is open.
+    #[n(1)]
+    pub opened: Option<OpenedTunnel>,
+    /// Why it is not, when it is not.
+    #[n(2)]
+    pub refused: Option<Refusal>,
+}
+
+/// An open tunnel.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct OpenedTunnel {
+    /// Its id in streams and datagrams.
+    #[n(0)]
+    pub id: TunnelId,
+    /// The host name or address that players use.
+    #[n(1)]
+    pub public_host: String,
+    /// The port that players use.
+    #[n(2)]
+    pub public_port: u16,
+    /// After how long without a packet a UDP flow ends, in milliseconds.
+    #[n(3)]
+    pub idle_ms: u32,
+}
+
+/// Why a tunnel is not open.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Refusal {
+    /// The reason.
+    #[n(0)]
+    pub code: RefusalCode,
+    /// The reason in words, with the remedy.
+    #[n(1)]
+    pub text: String,
+}
+
+/// The relay does not let the agent in.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Reject {
+    /// The reason.
+    #[n(0)]
+    pub code: RejectCode,
+    /// The reason in words, with the remedy.
+    #[n(1)]
+    pub text: String,
+}
+
+/// How many bytes of a session its sender of this message has handed to its local socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Delivered {
+    /// The session.
+    #[n(0)]
+    pub session: SessionId,
+    /// Bytes from the start of the session.
+    #[n(1)]
+    pub offset: u64,
+}
+
+/// The relay asks the agent to leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct GoAway {
+    /// After how long the relay closes what is left, in milliseconds.
+    #[n(0)]
+    pub deadline_ms: u32,
+}
+
+/// Words for the person at the other end.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Notice {
+    /// One sentence.
+    #[n(0)]
+    pub text: String,
+}
+
+/// A tunnel by its name.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct TunnelRemove {
+    /// The tunnel's name.
+    #[n(0)]
+    pub name: TunnelName,
+}
+
+/// The answer to a kind that the sender of this message does not know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Unsupported {
+    /// The kind that was not understood.
+    #[n(0)]
+    pub kind: u16,
+}
+
+macro_rules! messages {
+    ($($(#[$doc:meta])* $variant:ident($body:ty) = $kind:literal;)+) => {
+        /// One control message.
+        #[derive(Clone, Debug)]
+        pub enum Message {
+            $($(#[$doc])* $variant($body),)+
+            /// A kind that this build does not know: answer with `Unsupported` and go on.
+            Unknown(u16),
+        }
+
+        impl Message {
+            /// The number of this message on the wire.
+            pub const fn kind(&self) -> u16 {
+                match self {
+                    $(Self::$variant(_) => $kind,)+
+                    Self::Unknown(kind) => *kind,
+                }
+            }
+
+            /// The message as a frame.
+            pub fn to_frame(&self) -> Frame {
+                let body = match self {
+                    $(Self::$variant(body) => minicbor::to_vec(body).expect("writing to a Vec cannot fail"),)+
+                    Self::Unknown(_) => Vec::new(),
+                };
+                Frame { kind: self.kind(), body: body.into() }
+            }
+
+            fn decode(kind: u16, body: &[u8]) -> Result<Self, minicbor::decode::Error> {
+                Ok(match kind {
+                    $($kind => Self::$variant(minicbor::decode(body)?),)+
+                    unknown => Self::Unknown(unknown),
+                })
+            }
+        }
+    };
+}
+
+messages! {
+    /// Agent: who I am and what I want open.
+    Hello(Hello) = 1;
+    /// Relay: you are in.
+    Welcome(Welcome) = 2;
+    /// Relay: you are not.
+    Reject(Reject) = 3;
+    /// Agent: open this tunnel too.
+    TunnelAdd(TunnelRequest) = 4;
+    /// Agent: close this tunnel.
+    TunnelRemove(TunnelRemove) = 5;
+    /// Relay: what became of a tunnel; also when an open one is taken away.
+    TunnelReply(TunnelReply) = 6;
+    /// Both: how far a session has been delivered here.
+    Delivered(Delivered) = 7;
+    /// Relay: I am going down.
+    GoAway(GoAway) = 8;
+    /// Relay: words for the host.
+    Notice(Notice) = 9;
+    /// Both: I do not know this kind.
+    Unsupported(Unsupported) = 10;
+}
+
+impl Message {
+    /// Reads the message in `frame`.
+    ///
+    /// # Errors
+    /// [`Violation::MalformedMessage`] when the body is not what the kind says, [`Violation::TooManyItems`] when a list is too long.
+    pub fn from_frame(frame: &Frame) -> Result<Self, Violation> {
+        let message = Self::decode(frame.kind, &frame.body).map_err(|_| Violation::MalformedMessage)?;
+        let (tunnels, sessions) = match &message {
+            Self::Hello(hello) => (
+                hello.tunnels.len(),
+                hello.resume.as_ref().map_or(0, |resume| resume.sessions.len()),
+            ),
+            Self::Welcome(welcome) => (welcome.tunnels.len(), welcome.resumed.len()),
+            _ => (0, 0),
+        };
+        if tunnels > MAX_TUNNELS || sessions > MAX_SESSIONS {
+            return Err(Violation::TooManyItems);
+        }
+        Ok(message)
+    }
+
+    /// Reads a message from its encoded form, for tests and tools that hold whole frames.
+    ///
+    /// # Errors
+    /// As [`Message::from_frame`], and the violations of [`Frame::decode`]; a cut frame is [`Violation::RuntFrame`].
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, Violation> {
+        let frame = Frame::decode(&mut bytes.into(), MAX_FRAME)?.ok_or(Violation::RuntFrame)?;
+        Self::from_frame(&frame)
+    }
+}
+
+#[cfg(test)]
+mod tests;
