@@ -1,0 +1,159 @@
+//! UDP flows: who talks to whom, for how long.
+//!
+//! A flow is one player address talking to one origin. UDP has no connection, so the relay's [`FlowTable`] invents one: it opens a flow for an admitted
+//! player, announces it until the agent has confirmed it, and forgets it after `idle` without a packet. The agent's [`FlowMirror`] follows: it opens
+//! what the relay announces and asks again for what it does not know. Flow ids count up, so a late packet of an ended flow finds nobody.
+//!
+//! Nothing here reads a clock or a socket: callers pass `now` and act on what is returned. `relay::udp` and `agent::udp` are the shells around it.
+
+mod mirror;
+mod table;
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use spawnpoint_proto::Time;
+use spawnpoint_proto::datagram::Fragment;
+use spawnpoint_proto::fragment::{Joined, Reassembler};
+
+pub use mirror::{FlowMirror, Received};
+pub use table::{Ended, FlowTable, Known};
+
+/// Incomplete packets of one table, in bytes; beyond this further fragments are dropped.
+pub const MAX_REASSEMBLY: usize = 8 * 1024 * 1024;
+
+/// What a table holds at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A flow ends after this long without a packet in either direction.
+    pub idle: Duration,
+    /// Flows at once.
+    pub flows: usize,
+}
+
+/// Why a datagram went no further.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DropReason {
+    /// The table is full.
+    TableFull,
+    /// Admission said no.
+    Denied,
+    /// Nobody has this flow (any more).
+    UnknownFlow,
+    /// The link is away.
+    NoAgent,
+    /// Its flow's queue was full.
+    QueueFull,
+    /// It had waited too long.
+    TooOld,
+    /// The local socket could not take it.
+    SocketFull,
+    /// Fragments of it were lost.
+    Incomplete,
+    /// Too many incomplete packets.
+    ReassemblyFull,
+    /// The peer broke the protocol.
+    Violation,
+    /// The origin's machine said that nobody listens there.
+    OriginRefused,
+    /// The tunnel is not known here.
+    UnknownTunnel,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 12] = [
+        Self::TableFull,
+        Self::Denied,
+        Self::UnknownFlow,
+        Self::NoAgent,
+        Self::QueueFull,
+        Self::TooOld,
+        Self::SocketFull,
+        Self::Incomplete,
+        Self::ReassemblyFull,
+        Self::Violation,
+        Self::OriginRefused,
+        Self::UnknownTunnel,
+    ];
+
+    /// The word used in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TableFull => "table_full",
+            Self::Denied => "denied",
+            Self::UnknownFlow => "unknown_flow",
+            Self::NoAgent => "no_agent",
+            Self::QueueFull => "queue_full",
+            Self::TooOld => "too_old",
+            Self::SocketFull => "socket_full",
+            Self::Incomplete => "incomplete",
+            Self::ReassemblyFull => "reassembly_full",
+            Self::Violation => "violation",
+            Self::OriginRefused => "origin_refused",
+            Self::UnknownTunnel => "unknown_tunnel",
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Fragments of one direction of one flow, within the memory of all flows of a table.
+#[derive(Debug, Default)]
+struct Joiner(Option<Box<Reassembler>>);
+
+/// What became of a fragment, and how many packets were given up meanwhile.
+struct JoinedFragment {
+    packet: Result<Option<Bytes>, DropReason>,
+    abandoned: u64,
+}
+
+impl Joiner {
+    /// Takes a fragment; `held` is the sum of incomplete bytes over the table.
+    fn on_fragment(&mut self, now: Time, held: &mut usize, fragment: Fragment, payload: Bytes) -> JoinedFragment {
+        let joiner = self.0.get_or_insert_default();
+        let before = joiner.buffered();
+        let packet = if *held + payload.len() > MAX_REASSEMBLY {
+            joiner.handle_timeout(now);
+            Err(DropReason::ReassemblyFull)
+        } else {
+            match joiner.on_fragment(now, fragment, payload) {
+                Ok(Joined::Packet(packet)) => Ok(Some(packet)),
+                Ok(Joined::Waiting | Joined::Duplicate) => Ok(None),
+                Err(_) => Err(DropReason::Violation),
+            }
+        };
+        *held = *held + joiner.buffered() - before;
+        let abandoned = joiner.take_abandoned();
+        if joiner.buffered() == 0 {
+            self.0 = None;
+        }
+        JoinedFragment { packet, abandoned }
+    }
+
+    /// Bytes of incomplete packets.
+    fn buffered(&self) -> usize {
+        self.0.as_ref().map_or(0, |joiner| joiner.buffered())
+    }
+
+    /// Gives up old packets; returns how many.
+    fn handle_timeout(&mut self, now: Time, held: &mut usize) -> u64 {
+        let Some(joiner) = &mut self.0 else { return 0 };
+        let before = joiner.buffered();
+        joiner.handle_timeout(now);
+        *held = *held + joiner.buffered() - before;
+        let abandoned = joiner.take_abandoned();
+        if joiner.buffered() == 0 {
+            self.0 = None;
+        }
+        abandoned
+    }
+}
+
+#[cfg(test)]
+mod tests;

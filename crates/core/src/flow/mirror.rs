@@ -1,0 +1,188 @@
+//! The agent's view of the flows that its relay has opened.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use spawnpoint_proto::datagram::{Announcement, Fragment};
+use spawnpoint_proto::{FlowId, Time};
+
+use super::{DropReason, Joiner, Limits};
+
+/// The flows of one link; each holds a socket `S`, which is dropped when the flow ends.
+#[derive(Debug)]
+pub struct FlowMirror<S> {
+    limits: Limits,
+    flows: HashMap<FlowId, Flow<S>>,
+    checks: BTreeSet<(Time, FlowId)>,
+    reassembly: usize,
+    abandoned: u64,
+}
+
+#[derive(Debug)]
+struct Flow<S> {
+    socket: S,
+    last: Time,
+    check: Time,
+    next_packet: u16,
+    joiner: Joiner,
+}
+
+/// What to do with a packet from the relay.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<'a, S> {
+    /// Hand it to the flow's socket. When it came announced, the relay waits for a confirmation.
+    Packet(&'a S, Bytes),
+    /// A part of a packet that is not whole yet.
+    Part,
+    /// A flow of a player who is new here: open it with [`FlowMirror::open`], then pass the packet again.
+    New(Announcement, Bytes),
+    /// The relay must announce the flow again.
+    Unknown,
+}
+
+impl<S> FlowMirror<S> {
+    /// No flows yet.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            flows: HashMap::new(),
+            checks: BTreeSet::new(),
+            reassembly: 0,
+            abandoned: 0,
+        }
+    }
+
+    /// Takes a packet, or a part of one, from the relay.
+    ///
+    /// # Errors
+    /// [`DropReason::ReassemblyFull`], or [`DropReason::Violation`] for parts that do not fit together.
+    pub fn on_relay_packet(
+        &mut self,
+        now: Time,
+        id: FlowId,
+        announced: Option<Announcement>,
+        fragment: Option<Fragment>,
+        payload: Bytes,
+    ) -> Result<Received<'_, S>, DropReason> {
+        let Some(flow) = self.flows.get_mut(&id) else {
+            return Ok(match announced {
+                Some(announcement) => Received::New(announcement, payload),
+                None => Received::Unknown,
+            });
+        };
+        flow.last = now;
+        let Some(fragment) = fragment else {
+            return Ok(Received::Packet(&flow.socket, payload));
+        };
+        let joined = flow.joiner.on_fragment(now, &mut self.reassembly, fragment, payload);
+        self.abandoned += joined.abandoned;
+        Ok(match joined.packet? {
+            Some(packet) => Received::Packet(&flow.socket, packet),
+            None => Received::Part,
+        })
+    }
+
+    /// Opens a flow that the relay announced.
+    ///
+    /// # Errors
+    /// [`DropReason::TableFull`] when as many flows as allowed are open.
+    pub fn open(&mut self, now: Time, id: FlowId, socket: S) -> Result<(), DropReason> {
+        if self.flows.len() >= self.limits.flows {
+            return Err(DropReason::TableFull);
+        }
+        self.close(id);
+        let check = now + self.limits.idle;
+        self.flows.insert(
+            id,
+            Flow {
+                socket,
+                last: now,
+                check,
+                next_packet: 0,
+                joiner: Joiner::default(),
+            },
+        );
+        self.checks.insert((check, id));
+        Ok(())
+    }
+
+    /// A packet from the origin: a number for it if it must be cut; `None` when the flow has ended.
+    pub fn on_origin_packet(&mut self, now: Time, id: FlowId) -> Option<u16> {
+        let flow = self.flows.get_mut(&id)?;
+        flow.last = now;
+        flow.next_packet = flow.next_packet.wrapping_add(1);
+        Some(flow.next_packet)
+    }
+
+    /// Ends a flow and returns its socket.
+    pub fn close(&mut self, id: FlowId) -> Option<S> {
+        let flow = self.flows.remove(&id)?;
+        self.checks.remove(&(flow.check, id));
+        self.reassembly -= flow.joiner.buffered();
+        Some(flow.socket)
+    }
+
+    /// Ends every flow for which `ended` says so and returns them.
+    pub fn close_if(&mut self, mut ended: impl FnMut(FlowId, &S) -> bool) -> Vec<(FlowId, S)> {
+        let ids: Vec<FlowId> = self
+            .flows
+            .iter()
+            .filter(|(id, flow)| ended(**id, &flow.socket))
+            .map(|(id, _)| *id)
+            .collect();
+        ids.into_iter()
+            .filter_map(|id| self.close(id).map(|socket| (id, socket)))
+            .collect()
+    }
+
+    /// When [`FlowMirror::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.checks.first().map(|&(check, _)| check)
+    }
+
+    /// Ends the flows that were idle for too long and returns their sockets.
+    pub fn handle_timeout(&mut self, now: Time) -> Vec<(FlowId, S)> {
+        let mut ended = Vec::new();
+        while let Some(&(check, id)) = self.checks.first()
+            && check <= now
+        {
+            let Some(flow) = self.flows.get_mut(&id) else { break };
+            self.abandoned += flow.joiner.handle_timeout(now, &mut self.reassembly);
+            let expires = flow.last + self.limits.idle;
+            if expires <= now {
+                ended.extend(self.close(id).map(|socket| (id, socket)));
+            } else {
+                self.checks.remove(&(check, id));
+                flow.check = expires;
+                self.checks.insert((expires, id));
+            }
+        }
+        ended
+    }
+
+    /// Open flows.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether no flow is open.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// How many packets were given up for want of fragments since the last call.
+    pub fn take_abandoned(&mut self) -> u64 {
+        std::mem::take(&mut self.abandoned)
+    }
+
+    /// Checks that the indices agree with each other.
+    ///
+    /// # Panics
+    /// When they do not; simulations call it after every step.
+    pub fn check_invariants(&self) {
+        assert!(self.flows.len() <= self.limits.flows, "more flows than allowed");
+        assert_eq!(self.checks.len(), self.flows.len(), "checks and flows differ");
+        let held: usize = self.flows.values().map(|flow| flow.joiner.buffered()).sum();
+        assert_eq!(held, self.reassembly, "incomplete bytes are counted wrong");
+    }
+}

@@ -1,0 +1,270 @@
+//! The relay's flows of one UDP tunnel.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use spawnpoint_proto::datagram::Fragment;
+use spawnpoint_proto::{FlowId, Time};
+
+use super::{DropReason, Joiner, Limits};
+
+/// The flows of one tunnel; each holds a permit `P`, which is dropped when the flow ends.
+#[derive(Debug)]
+pub struct FlowTable<P> {
+    limits: Limits,
+    lane: u8,
+    next_serial: u32,
+    by_player: HashMap<SocketAddr, FlowId>,
+    flows: HashMap<FlowId, Flow<P>>,
+    /// One entry a flow: when to look at it next, not later than it can expire.
+    checks: BTreeSet<(Time, FlowId)>,
+    reassembly: usize,
+    abandoned: u64,
+}
+
+#[derive(Debug)]
+struct Flow<P> {
+    player: SocketAddr,
+    permit: P,
+    opened: Time,
+    last: Time,
+    check: Time,
+    confirmed: bool,
+    next_packet: u16,
+    joiner: Joiner,
+    up: u64,
+    down: u64,
+}
+
+/// A flow that is already open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// Its id.
+    pub flow: FlowId,
+    /// Whether the agent knows it, so that it need not be announced.
+    pub confirmed: bool,
+    /// A number for this packet if it must be cut.
+    pub packet: u16,
+}
+
+/// A flow that has ended.
+#[derive(Debug)]
+pub struct Ended<P> {
+    /// Its id.
+    pub flow: FlowId,
+    /// Its player.
+    pub player: SocketAddr,
+    /// What it held.
+    pub permit: P,
+    /// How long it was open.
+    pub lasted: std::time::Duration,
+    /// Bytes from the player.
+    pub up: u64,
+    /// Bytes to the player.
+    pub down: u64,
+}
+
+impl<P> FlowTable<P> {
+    /// An empty table that gives out the ids of `lane`.
+    pub fn new(limits: Limits, lane: u8) -> Self {
+        Self {
+            limits,
+            lane,
+            next_serial: 0,
+            by_player: HashMap::new(),
+            flows: HashMap::new(),
+            checks: BTreeSet::new(),
+            reassembly: 0,
+            abandoned: 0,
+        }
+    }
+
+    /// A packet of `length` bytes from `player`: the flow it belongs to, if there is one.
+    pub fn on_player_packet(&mut self, now: Time, player: SocketAddr, length: usize) -> Option<Known> {
+        let id = *self.by_player.get(&player)?;
+        let flow = self.flows.get_mut(&id)?;
+        flow.last = now;
+        flow.up += length as u64;
+        flow.next_packet = flow.next_packet.wrapping_add(1);
+        Some(Known {
+            flow: id,
+            confirmed: flow.confirmed,
+            packet: flow.next_packet,
+        })
+    }
+
+    /// Opens a flow for an admitted `player`; it holds `permit` until it ends.
+    ///
+    /// # Errors
+    /// [`DropReason::TableFull`] when as many flows as allowed are open; the permit is dropped then, and so released.
+    pub fn open(&mut self, now: Time, player: SocketAddr, permit: P) -> Result<FlowId, DropReason> {
+        if self.flows.len() >= self.limits.flows.min(FlowId::SERIALS as usize / 2) {
+            return Err(DropReason::TableFull);
+        }
+        let id = loop {
+            let id = FlowId::new(self.lane, self.next_serial);
+            self.next_serial = (self.next_serial + 1) % FlowId::SERIALS;
+            if !self.flows.contains_key(&id) {
+                break id;
+            }
+        };
+        let check = now + self.limits.idle;
+        let flow = Flow {
+            player,
+            permit,
+            opened: now,
+            last: now,
+            check,
+            confirmed: false,
+            next_packet: 0,
+            joiner: Joiner::default(),
+            up: 0,
+            down: 0,
+        };
+        self.flows.insert(id, flow);
+        self.by_player.insert(player, id);
+        self.checks.insert((check, id));
+        Ok(id)
+    }
+
+    /// The agent knows the flow: it is announced no more.
+    pub fn on_confirm(&mut self, flow: FlowId) {
+        if let Some(flow) = self.flows.get_mut(&flow) {
+            flow.confirmed = true;
+        }
+    }
+
+    /// The agent does not know the flow: it is announced again.
+    pub fn on_unknown(&mut self, flow: FlowId) {
+        if let Some(flow) = self.flows.get_mut(&flow) {
+            flow.confirmed = false;
+        }
+    }
+
+    /// A whole packet of `length` bytes from the origin: the player to send it to, with what its flow holds.
+    ///
+    /// # Errors
+    /// [`DropReason::UnknownFlow`] when the flow has ended.
+    pub fn on_origin_packet(&mut self, now: Time, flow: FlowId, length: usize) -> Result<(SocketAddr, &P), DropReason> {
+        let flow = self.flows.get_mut(&flow).ok_or(DropReason::UnknownFlow)?;
+        // Only an agent that knows the flow can send on it.
+        flow.confirmed = true;
+        flow.last = now;
+        flow.down += length as u64;
+        Ok((flow.player, &flow.permit))
+    }
+
+    /// A part of a packet from the origin: the player, what its flow holds, and the packet once it is whole.
+    ///
+    /// # Errors
+    /// [`DropReason::UnknownFlow`], [`DropReason::ReassemblyFull`], or [`DropReason::Violation`] for parts that do not fit together.
+    pub fn on_origin_fragment(
+        &mut self,
+        now: Time,
+        flow: FlowId,
+        fragment: Fragment,
+        payload: Bytes,
+    ) -> Result<Option<(SocketAddr, &P, Bytes)>, DropReason> {
+        let state = self.flows.get_mut(&flow).ok_or(DropReason::UnknownFlow)?;
+        state.confirmed = true;
+        state.last = now;
+        let joined = state.joiner.on_fragment(now, &mut self.reassembly, fragment, payload);
+        self.abandoned += joined.abandoned;
+        let Some(packet) = joined.packet? else { return Ok(None) };
+        state.down += packet.len() as u64;
+        Ok(Some((state.player, &state.permit, packet)))
+    }
+
+    /// Ends a flow; `None` if it has ended before.
+    pub fn close(&mut self, now: Time, id: FlowId) -> Option<Ended<P>> {
+        let flow = self.flows.remove(&id)?;
+        self.by_player.remove(&flow.player);
+        self.checks.remove(&(flow.check, id));
+        self.reassembly -= flow.joiner.buffered();
+        let Flow {
+            player,
+            permit,
+            opened,
+            up,
+            down,
+            ..
+        } = flow;
+        Some(Ended {
+            flow: id,
+            player,
+            permit,
+            lasted: now.since(opened),
+            up,
+            down,
+        })
+    }
+
+    /// When [`FlowTable::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.checks.first().map(|&(check, _)| check)
+    }
+
+    /// Ends the flows that were idle for too long.
+    pub fn handle_timeout(&mut self, now: Time) -> Vec<Ended<P>> {
+        let mut ended = Vec::new();
+        while let Some(&(check, id)) = self.checks.first()
+            && check <= now
+        {
+            let Some(flow) = self.flows.get_mut(&id) else { break };
+            self.abandoned += flow.joiner.handle_timeout(now, &mut self.reassembly);
+            let expires = flow.last + self.limits.idle;
+            if expires <= now {
+                ended.extend(self.close(now, id));
+            } else {
+                self.checks.remove(&(check, id));
+                flow.check = expires;
+                self.checks.insert((expires, id));
+            }
+        }
+        ended
+    }
+
+    /// Ends every flow.
+    pub fn close_all(&mut self, now: Time) -> Vec<Ended<P>> {
+        let ids: Vec<FlowId> = self.flows.keys().copied().collect();
+        ids.into_iter().filter_map(|id| self.close(now, id)).collect()
+    }
+
+    /// Open flows.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether no flow is open.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// How many packets were given up for want of fragments since the last call.
+    pub fn take_abandoned(&mut self) -> u64 {
+        std::mem::take(&mut self.abandoned)
+    }
+
+    /// Checks that the indices agree with each other.
+    ///
+    /// # Panics
+    /// When they do not; simulations call it after every step.
+    pub fn check_invariants(&self) {
+        assert!(self.flows.len() <= self.limits.flows, "more flows than allowed");
+        assert_eq!(self.by_player.len(), self.flows.len(), "players and flows differ");
+        assert_eq!(self.checks.len(), self.flows.len(), "checks and flows differ");
+        for (id, flow) in &self.flows {
+            assert_eq!(
+                self.by_player.get(&flow.player),
+                Some(id),
+                "a player's entry leads elsewhere"
+            );
+            assert!(self.checks.contains(&(flow.check, *id)), "a flow has no check");
+            assert!(flow.check <= flow.last + self.limits.idle, "a flow is checked too late");
+            assert_eq!(id.lane(), self.lane, "a flow of another lane");
+        }
+        let held: usize = self.flows.values().map(|flow| flow.joiner.buffered()).sum();
+        assert_eq!(held, self.reassembly, "incomplete bytes are counted wrong");
+    }
+}

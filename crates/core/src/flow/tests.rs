@@ -1,0 +1,136 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use spawnpoint_proto::datagram::Announcement;
+use spawnpoint_proto::{FlowId, TunnelId};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+const LIMITS: Limits = Limits {
+    idle: Duration::from_secs(30),
+    flows: 3,
+};
+
+fn at(secs: u64) -> Time {
+    Time::new(Duration::from_secs(secs))
+}
+
+fn player(number: u8) -> SocketAddr {
+    SocketAddr::from(([203, 0, 113, number], 50_000))
+}
+
+#[test]
+fn a_late_reply_does_not_reach_the_next_player() {
+    let mut table = FlowTable::new(Limits { flows: 1, ..LIMITS }, 0);
+    let alice = table.open(at(0), player(1), ()).unwrap();
+    assert_eq!(table.handle_timeout(at(31)).len(), 1);
+    let bob = table.open(at(32), player(2), ()).unwrap();
+    assert_eq!(table.on_origin_packet(at(33), alice, 1), Err(DropReason::UnknownFlow));
+    assert_eq!(table.on_origin_packet(at(33), bob, 1), Ok((player(2), &())));
+}
+
+#[test]
+fn a_flow_is_announced_until_the_agent_confirms_it_and_again_when_it_forgot() {
+    let mut table = FlowTable::new(LIMITS, 4);
+    assert_eq!(table.on_player_packet(at(0), player(1), 10), None);
+    let flow = table.open(at(0), player(1), ()).unwrap();
+    assert_eq!(flow.lane(), 4);
+    let confirmed = |table: &mut FlowTable<()>| table.on_player_packet(at(1), player(1), 10).unwrap().confirmed;
+    assert!(!confirmed(&mut table));
+    table.on_confirm(flow);
+    assert!(confirmed(&mut table));
+    table.on_unknown(flow);
+    assert!(!confirmed(&mut table));
+    table.on_origin_packet(at(1), flow, 1).unwrap();
+    assert!(confirmed(&mut table));
+}
+
+#[test]
+fn traffic_in_either_direction_keeps_a_flow() {
+    let mut table = FlowTable::new(LIMITS, 0);
+    let flow = table.open(at(0), player(1), ()).unwrap();
+    table.on_player_packet(at(20), player(1), 5);
+    assert!(table.handle_timeout(at(30)).is_empty());
+    table.on_origin_packet(at(45), flow, 7).unwrap();
+    assert!(table.handle_timeout(at(74)).is_empty());
+    assert_eq!(table.poll_timeout(), Some(at(75)));
+    let ended = table.handle_timeout(at(75)).remove(0);
+    assert_eq!(
+        (ended.player, ended.up, ended.down, ended.lasted),
+        (player(1), 5, 7, Duration::from_secs(75))
+    );
+    table.check_invariants();
+}
+
+#[test]
+fn a_full_table_releases_the_permit_of_who_does_not_fit() {
+    let mut table = FlowTable::new(LIMITS, 0);
+    let permit = Rc::new(());
+    for number in 0..3 {
+        table.open(at(0), player(number), permit.clone()).unwrap();
+    }
+    assert_eq!(
+        table.open(at(0), player(9), permit.clone()).unwrap_err(),
+        DropReason::TableFull
+    );
+    assert_eq!(Rc::strong_count(&permit), 4);
+    drop(table.close_all(at(1)));
+    assert_eq!(Rc::strong_count(&permit), 1);
+    table.check_invariants();
+}
+
+#[test]
+fn incomplete_packets_of_all_flows_together_are_bounded() {
+    let mut table = FlowTable::new(Limits { flows: 1000, ..LIMITS }, 0);
+    let mut full = 0;
+    for number in 0..1000u32 {
+        let address = SocketAddr::from((number.to_be_bytes(), 1));
+        let flow = table.open(at(0), address, ()).unwrap();
+        let part = Fragment {
+            packet: 1,
+            index: 0,
+            last: false,
+        };
+        let payload = Bytes::from(vec![0; 60_000]);
+        full += u32::from(table.on_origin_fragment(at(0), flow, part, payload) == Err(DropReason::ReassemblyFull));
+        table.check_invariants();
+    }
+    assert!(full > 800, "{full}");
+    table.close_all(at(0));
+    table.check_invariants();
+}
+
+#[test]
+fn the_mirror_opens_what_is_announced_and_asks_for_what_is_not() {
+    let mut mirror = FlowMirror::new(LIMITS);
+    let flow = FlowId(7);
+    let announcement = Announcement {
+        tunnel: TunnelId(1),
+        player: player(1),
+    };
+    let packet = Bytes::from_static(b"hi");
+    assert_eq!(
+        mirror.on_relay_packet(at(0), flow, None, None, packet.clone()),
+        Ok(Received::Unknown)
+    );
+    let new = mirror.on_relay_packet(at(0), flow, Some(announcement), None, packet.clone());
+    assert_eq!(new, Ok(Received::New(announcement, packet.clone())));
+    mirror.open(at(0), flow, "socket").unwrap();
+    assert_eq!(
+        mirror.on_relay_packet(at(1), flow, None, None, packet.clone()),
+        Ok(Received::Packet(&"socket", packet))
+    );
+    assert_eq!(mirror.on_origin_packet(at(2), flow), Some(1));
+    assert_eq!(mirror.handle_timeout(at(31)), []);
+    assert_eq!(mirror.handle_timeout(at(32)), [(flow, "socket")]);
+    mirror.check_invariants();
+}
+
+#[test]
+fn the_mirror_of_a_removed_tunnel_closes_only_its_flows() {
+    let mut mirror = FlowMirror::new(LIMITS);
+    mirror.open(at(0), FlowId(1), "old").unwrap();
+    mirror.open(at(0), FlowId(2), "kept").unwrap();
+    assert_eq!(mirror.close_if(|_, socket| *socket == "old"), [(FlowId(1), "old")]);
+    assert_eq!(mirror.len(), 1);
+    mirror.check_invariants();
+}

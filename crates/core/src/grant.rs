@@ -1,0 +1,173 @@
+//! What a host may expose, decided in one place.
+
+use std::num::NonZeroU32;
+
+use spawnpoint_proto::{Protocol, RefusalCode};
+
+use crate::port::PortSet;
+
+/// A moment of the calendar, in seconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UnixTime(pub u64);
+
+/// Which protocols a host may expose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProtocolSet {
+    /// Streams.
+    pub tcp: bool,
+    /// Packets.
+    pub udp: bool,
+}
+
+impl ProtocolSet {
+    /// Both protocols.
+    pub const ALL: Self = Self { tcp: true, udp: true };
+
+    /// Whether `protocol` is in the set.
+    pub const fn contains(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Tcp => self.tcp,
+            Protocol::Udp => self.udp,
+        }
+    }
+
+    /// The protocols of the set.
+    pub fn iter(self) -> impl Iterator<Item = Protocol> {
+        Protocol::ALL
+            .into_iter()
+            .filter(move |&protocol| self.contains(protocol))
+    }
+}
+
+impl FromIterator<Protocol> for ProtocolSet {
+    fn from_iter<I: IntoIterator<Item = Protocol>>(protocols: I) -> Self {
+        protocols
+            .into_iter()
+            .fold(Self { tcp: false, udp: false }, |set, protocol| match protocol {
+                Protocol::Tcp => Self { tcp: true, ..set },
+                Protocol::Udp => Self { udp: true, ..set },
+            })
+    }
+}
+
+/// Which public ports a host may have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PortRule {
+    /// Any port of the relay's pool, asked for or handed out.
+    Pool,
+    /// These ports only, in or outside the pool.
+    Only(PortSet),
+}
+
+/// What a host may expose.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// Protocols of its tunnels.
+    pub protocols: ProtocolSet,
+    /// Public ports of its tunnels.
+    pub ports: PortRule,
+    /// Host names it may claim on shared ports, lower-case; `*.example.org` allows every name under it.
+    pub hostnames: Vec<String>,
+    /// How many players may be on all its tunnels together; `None` leaves only the relay's own limit.
+    pub max_players: Option<NonZeroU32>,
+    /// When the grant ends by itself.
+    pub expires: Option<UnixTime>,
+}
+
+impl Default for Grant {
+    /// Both protocols, any port of the pool, no end.
+    fn default() -> Self {
+        Self {
+            protocols: ProtocolSet::ALL,
+            ports: PortRule::Pool,
+            hostnames: Vec::new(),
+            max_players: None,
+            expires: None,
+        }
+    }
+}
+
+impl Grant {
+    /// Whether the grant has ended at `now`.
+    pub fn is_expired(&self, now: UnixTime) -> bool {
+        self.expires.is_some_and(|end| end <= now)
+    }
+
+    /// The ports from which a tunnel of this host is served on a relay with this `pool`.
+    pub fn ports<'a>(&'a self, pool: &'a PortSet) -> &'a PortSet {
+        match &self.ports {
+            PortRule::Pool => pool,
+            PortRule::Only(ports) => ports,
+        }
+    }
+
+    /// Checks a tunnel with this `protocol` and, when it asks for a certain one, this public `port`.
+    ///
+    /// # Errors
+    /// [`RefusalCode::ProtocolNotGranted`] or [`RefusalCode::PortNotGranted`].
+    pub fn check(&self, protocol: Protocol, port: Option<u16>, pool: &PortSet) -> Result<(), RefusalCode> {
+        if !self.protocols.contains(protocol) {
+            return Err(RefusalCode::ProtocolNotGranted);
+        }
+        match port {
+            Some(port) if !self.ports(pool).contains(port) => Err(RefusalCode::PortNotGranted),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pool() -> PortSet {
+        PortSet::range(25565..=25664)
+    }
+
+    #[test]
+    fn the_default_grant_allows_the_pool_and_nothing_else() {
+        let grant = Grant::default();
+        assert_eq!(grant.check(Protocol::Udp, None, &pool()), Ok(()));
+        assert_eq!(grant.check(Protocol::Tcp, Some(25600), &pool()), Ok(()));
+        assert_eq!(
+            grant.check(Protocol::Tcp, Some(22), &pool()),
+            Err(RefusalCode::PortNotGranted)
+        );
+    }
+
+    #[test]
+    fn named_ports_replace_the_pool() {
+        let grant = Grant {
+            ports: PortRule::Only("19132".parse().unwrap()),
+            ..Grant::default()
+        };
+        assert_eq!(grant.check(Protocol::Udp, Some(19132), &pool()), Ok(()));
+        assert_eq!(
+            grant.check(Protocol::Udp, Some(25565), &pool()),
+            Err(RefusalCode::PortNotGranted)
+        );
+    }
+
+    #[test]
+    fn a_protocol_outside_the_grant_is_refused_first() {
+        let grant = Grant {
+            protocols: [Protocol::Udp].into_iter().collect(),
+            ..Grant::default()
+        };
+        assert_eq!(
+            grant.check(Protocol::Tcp, Some(22), &pool()),
+            Err(RefusalCode::ProtocolNotGranted)
+        );
+    }
+
+    #[test]
+    fn a_grant_ends_at_its_second() {
+        let grant = Grant {
+            expires: Some(UnixTime(100)),
+            ..Grant::default()
+        };
+        assert!(!grant.is_expired(UnixTime(99)));
+        assert!(grant.is_expired(UnixTime(100)));
+    }
+}

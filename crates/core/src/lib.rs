@@ -1,0 +1,18 @@
+//! Who may enter, where they go, how they survive.
+//!
+//! The rules of the tunnel without its sockets: grants, admission, routes, UDP flows, fair queues, backoff and drain. Nothing here reads a clock,
+//! draws a random number or waits: callers pass what they know and act on what is returned. So every rule runs in a simulation exactly as it runs
+//! in production (`tests/sim` of the workspace drives these types through millions of hostile steps from a seed).
+//!
+//! Bytes of TCP sessions never pass through here.
+
+pub mod admission;
+pub mod backoff;
+pub mod drain;
+pub mod flow;
+pub mod grant;
+pub mod outbox;
+pub mod port;
+pub mod route;
+pub mod token;
+pub mod tuning;

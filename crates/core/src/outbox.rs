@@ -1,0 +1,263 @@
+//! Datagrams on their way into the link: a small queue for each flow, served in turn.
+//!
+//! The connection below drops the *oldest* datagram of *all* flows when its own buffer is full, so one flooding player would push out everybody
+//! else's packets. Here every flow has a bounded queue of its own, a turn sends one datagram, and what has waited too long is dropped, since a late
+//! game packet is worse than none. A packet in fragments is dropped as a whole: its remaining parts would only waste the line.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use spawnpoint_proto::{FlowId, Time};
+
+/// What the queues hold at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one flow.
+    pub flow_bytes: usize,
+    /// Bytes of all flows.
+    pub total_bytes: usize,
+    /// After this long in the queue a packet is dropped.
+    pub max_age: Duration,
+}
+
+impl Default for Limits {
+    /// 256 KiB a flow (three of the largest packets), 16 MiB in all, 250 ms.
+    fn default() -> Self {
+        Self {
+            flow_bytes: 256 * 1024,
+            total_bytes: 16 * 1024 * 1024,
+            max_age: Duration::from_millis(250),
+        }
+    }
+}
+
+/// Packets that never left, since the last look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Dropped {
+    /// Because their flow's queue, or all queues together, were full.
+    pub full: u64,
+    /// Because they had waited too long.
+    pub aged: u64,
+}
+
+/// The queues of one link and direction.
+#[derive(Debug)]
+pub struct Outbox {
+    limits: Limits,
+    flows: HashMap<FlowId, Queue>,
+    /// Flows with something to send, in the order of their turns.
+    turns: VecDeque<FlowId>,
+    bytes: usize,
+    dropped: Dropped,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Item {
+    datagram: Bytes,
+    queued: Time,
+    /// Whether this is a later part of the packet before it.
+    continues: bool,
+}
+
+impl Queue {
+    /// Drops the packet at the front, with all its parts; returns its bytes.
+    fn drop_front(&mut self) -> usize {
+        let before = self.bytes;
+        if let Some(first) = self.items.pop_front() {
+            self.bytes -= first.datagram.len();
+        }
+        while self.items.front().is_some_and(|item| item.continues) {
+            self.bytes -= self.items.pop_front().map_or(0, |item| item.datagram.len());
+        }
+        before - self.bytes
+    }
+}
+
+impl Outbox {
+    /// Empty queues.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            flows: HashMap::new(),
+            turns: VecDeque::new(),
+            bytes: 0,
+            dropped: Dropped::default(),
+        }
+    }
+
+    /// Queues the datagrams of one packet of `flow`. Where the flow's queue is full, its oldest packets go.
+    pub fn push(&mut self, now: Time, flow: FlowId, packet: impl Iterator<Item = Bytes>) {
+        let queue = self.flows.entry(flow).or_insert_with(|| {
+            self.turns.push_back(flow);
+            Queue::default()
+        });
+        let mut added = 0;
+        for (at, datagram) in packet.enumerate() {
+            added += datagram.len();
+            queue.items.push_back(Item {
+                datagram,
+                queued: now,
+                continues: at > 0,
+            });
+        }
+        queue.bytes += added;
+        self.bytes += added;
+        while queue.bytes > self.limits.flow_bytes || self.bytes > self.limits.total_bytes {
+            // The total is shared: who adds to it pays for it, so no flow can push out another's packets.
+            self.bytes -= queue.drop_front();
+            self.dropped.full += 1;
+            if queue.items.is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// The datagram whose turn it is; `None` when nothing waits.
+    pub fn pop(&mut self, now: Time) -> Option<Bytes> {
+        while let Some(flow) = self.turns.pop_front() {
+            let Some(queue) = self.flows.get_mut(&flow) else {
+                continue;
+            };
+            while let Some(item) = queue.items.front()
+                && !item.continues
+                && now.since(item.queued) > self.limits.max_age
+            {
+                self.bytes -= queue.drop_front();
+                self.dropped.aged += 1;
+            }
+            let Some(item) = queue.items.pop_front() else {
+                self.flows.remove(&flow);
+                continue;
+            };
+            queue.bytes -= item.datagram.len();
+            self.bytes -= item.datagram.len();
+            if queue.items.is_empty() {
+                self.flows.remove(&flow);
+            } else {
+                self.turns.push_back(flow);
+            }
+            return Some(item.datagram);
+        }
+        None
+    }
+
+    /// Bytes that wait.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Packets that were dropped since the last call.
+    pub fn take_dropped(&mut self) -> Dropped {
+        std::mem::take(&mut self.dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits {
+        flow_bytes: 10,
+        total_bytes: 25,
+        max_age: Duration::from_millis(100),
+    };
+
+    fn at(millis: u64) -> Time {
+        Time::new(Duration::from_millis(millis))
+    }
+
+    fn push(outbox: &mut Outbox, now: u64, flow: u32, packet: &[&'static str]) {
+        outbox.push(
+            at(now),
+            FlowId(flow),
+            packet.iter().map(|part| Bytes::from_static(part.as_bytes())),
+        );
+    }
+
+    fn drain(outbox: &mut Outbox, now: u64) -> String {
+        let mut out = Vec::new();
+        while let Some(datagram) = outbox.pop(at(now)) {
+            out.push(String::from_utf8(datagram.to_vec()).unwrap());
+        }
+        out.join(" ")
+    }
+
+    #[test]
+    fn flows_take_turns() {
+        let mut outbox = Outbox::new(LIMITS);
+        push(&mut outbox, 0, 1, &["a1"]);
+        push(&mut outbox, 0, 1, &["a2"]);
+        push(&mut outbox, 0, 1, &["a3"]);
+        push(&mut outbox, 0, 2, &["b1"]);
+        assert_eq!(drain(&mut outbox, 0), "a1 b1 a2 a3");
+    }
+
+    #[test]
+    fn a_flooding_flow_pushes_out_only_its_own_oldest_packets() {
+        let mut outbox = Outbox::new(LIMITS);
+        push(&mut outbox, 0, 2, &["bbbb"]);
+        for _ in 0..5 {
+            push(&mut outbox, 0, 1, &["aaaa"]);
+        }
+        push(&mut outbox, 0, 1, &["last"]);
+        assert_eq!(drain(&mut outbox, 0), "bbbb aaaa last");
+        assert_eq!(outbox.take_dropped(), Dropped { full: 4, aged: 0 });
+    }
+
+    #[test]
+    fn a_full_outbox_costs_the_one_who_adds() {
+        let mut outbox = Outbox::new(LIMITS);
+        push(&mut outbox, 0, 1, &["aaaaaaaaaa"]);
+        push(&mut outbox, 0, 2, &["bbbbbbbbbb"]);
+        push(&mut outbox, 0, 3, &["cccccc"]);
+        assert_eq!(drain(&mut outbox, 0), "aaaaaaaaaa bbbbbbbbbb");
+    }
+
+    #[test]
+    fn a_late_packet_is_dropped_with_all_its_parts() {
+        let mut outbox = Outbox::new(LIMITS);
+        push(&mut outbox, 0, 1, &["x1", "x2", "x3"]);
+        push(&mut outbox, 90, 1, &["y"]);
+        assert_eq!(drain(&mut outbox, 101), "y");
+        assert_eq!(outbox.take_dropped(), Dropped { full: 0, aged: 1 });
+    }
+
+    #[test]
+    fn a_packet_that_has_begun_is_finished() {
+        let mut outbox = Outbox::new(LIMITS);
+        push(&mut outbox, 0, 1, &["x1", "x2"]);
+        assert_eq!(outbox.pop(at(100)).unwrap(), "x1");
+        assert_eq!(drain(&mut outbox, 200), "x2");
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_are_accounted_for_and_bounded(steps in proptest::collection::vec((0u32..4, 1usize..4, 0usize..9, 0u64..40, any::<bool>()), 0..200)) {
+            let mut outbox = Outbox::new(LIMITS);
+            let mut now = 0;
+            for (flow, parts, size, step, pop) in steps {
+                now += step;
+                if pop {
+                    outbox.pop(at(now));
+                } else {
+                    outbox.push(at(now), FlowId(flow), (0..parts).map(|_| Bytes::from(vec![0; size])));
+                }
+                let held: usize = outbox.flows.values().flat_map(|queue| &queue.items).map(|item| item.datagram.len()).sum();
+                prop_assert_eq!(held, outbox.bytes());
+                prop_assert!(outbox.bytes() <= LIMITS.total_bytes);
+                prop_assert!(outbox.flows.len() <= outbox.turns.len());
+            }
+            while outbox.pop(at(now)).is_some() {}
+            prop_assert_eq!((outbox.bytes(), outbox.flows.len()), (0, 0));
+        }
+    }
+}

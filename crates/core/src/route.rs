@@ -1,0 +1,423 @@
+//! Where a player goes: from a public port to a tunnel of a link.
+//!
+//! The [`Registry`] is the book of one relay: which links there are, which tunnels they hold, which public port leads to which of them. It decides
+//! takeovers: a tunnel has one link at a time, and the newest that opens its name has it. What players' tasks read is a [`RouteTable`], an unchanging
+//! copy of the book.
+//!
+//! A link is whatever the caller says (`L`), ports come claimed from the directory, and sockets are opened by `relay::registry` to follow this book.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use spawnpoint_proto::{LinkId, Protocol, Time, TunnelId, TunnelName};
+
+/// The number of a host in the directory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct HostNumber(pub i64);
+
+/// A public port.
+pub type PublicPort = (Protocol, u16);
+
+/// What a link opens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TunnelSpec {
+    /// Its name within the host.
+    pub name: TunnelName,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// The public port that the directory has reserved for it.
+    pub port: u16,
+    /// The game behind it, for the words of a refusal.
+    pub game: Option<String>,
+}
+
+/// Where one public port leads.
+#[derive(Clone, Debug)]
+pub struct Route<L> {
+    /// The host that owns it.
+    pub host: HostNumber,
+    /// The tunnel's name.
+    pub name: TunnelName,
+    /// The game behind it.
+    pub game: Option<String>,
+    /// The link that serves it now and the tunnel's id there; `None` while the agent is away.
+    pub target: Option<(L, TunnelId)>,
+}
+
+/// Every public port and where it leads.
+#[derive(Clone, Debug)]
+pub struct RouteTable<L>(HashMap<PublicPort, Route<L>>);
+
+impl<L> Default for RouteTable<L> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<L> RouteTable<L> {
+    /// Where `port` leads.
+    pub fn get(&self, port: PublicPort) -> Option<&Route<L>> {
+        self.0.get(&port)
+    }
+
+    /// The public ports.
+    pub fn ports(&self) -> impl Iterator<Item = PublicPort> + '_ {
+        self.0.keys().copied()
+    }
+}
+
+/// The book of one relay.
+#[derive(Debug)]
+pub struct Registry<L> {
+    /// A port stays open this long for an agent that went away without saying so.
+    linger: Duration,
+    links: HashMap<LinkId, Link<L>>,
+    /// In a tree, so that a simulation meets them in the same order each time.
+    tunnels: BTreeMap<(HostNumber, TunnelName), Tunnel>,
+}
+
+#[derive(Debug)]
+struct Link<L> {
+    host: HostNumber,
+    handle: L,
+    next_tunnel: u32,
+}
+
+#[derive(Debug)]
+struct Tunnel {
+    protocol: Protocol,
+    port: u16,
+    game: Option<String>,
+    holder: Holder,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Holder {
+    Link(LinkId, TunnelId),
+    /// Nobody; the port closes at this moment.
+    Nobody(Time),
+}
+
+/// What opening a tunnel has changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// The tunnel's id in its link.
+    pub id: TunnelId,
+    /// The link that had it before, and the tunnel's id there.
+    pub taken_from: Option<(LinkId, TunnelId)>,
+    /// Whether that link has no tunnel left.
+    pub emptied: bool,
+}
+
+/// Why a tunnel is not opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenError {
+    /// The link is not in the book (any more).
+    UnknownLink,
+    /// The link already holds as many tunnels as there are lanes.
+    TooManyTunnels,
+    /// The port leads to another tunnel.
+    PortTaken,
+}
+
+impl<L: Clone> Registry<L> {
+    /// An empty book.
+    pub fn new(linger: Duration) -> Self {
+        Self {
+            linger,
+            links: HashMap::new(),
+            tunnels: BTreeMap::new(),
+        }
+    }
+
+    /// Enters a link.
+    pub fn attach(&mut self, id: LinkId, host: HostNumber, handle: L) {
+        self.links.insert(
+            id,
+            Link {
+                host,
+                handle,
+                next_tunnel: 0,
+            },
+        );
+    }
+
+    /// Opens a tunnel for a link, taking it over from whichever link of the same host had it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the book is unchanged then.
+    pub fn open(&mut self, link: LinkId, spec: TunnelSpec) -> Result<Opened, OpenError> {
+        let host = self.links.get(&link).ok_or(OpenError::UnknownLink)?.host;
+        let key = (host, spec.name);
+        let holds_port = |tunnel: &Tunnel| tunnel.protocol == spec.protocol && tunnel.port == spec.port;
+        if self
+            .tunnels
+            .iter()
+            .any(|(other, tunnel)| *other != key && holds_port(tunnel))
+        {
+            return Err(OpenError::PortTaken);
+        }
+        let taken_from = match self.tunnels.get(&key).map(|tunnel| tunnel.holder) {
+            Some(Holder::Link(holder, id)) => Some((holder, id)),
+            _ => None,
+        };
+        let lanes: HashSet<u8> = self.held_by(link).map(TunnelId::lane).collect();
+        if lanes.len() > usize::from(u8::MAX) {
+            return Err(OpenError::TooManyTunnels);
+        }
+        let entry = self.links.get_mut(&link).ok_or(OpenError::UnknownLink)?;
+        let id = loop {
+            let id = TunnelId(entry.next_tunnel);
+            entry.next_tunnel = entry.next_tunnel.wrapping_add(1);
+            if !lanes.contains(&id.lane()) {
+                break id;
+            }
+        };
+        let TunnelSpec {
+            protocol, port, game, ..
+        } = spec;
+        self.tunnels.insert(
+            key,
+            Tunnel {
+                protocol,
+                port,
+                game,
+                holder: Holder::Link(link, id),
+            },
+        );
+        let emptied = taken_from.is_some_and(|(old, _)| old != link && self.held_by(old).next().is_none());
+        Ok(Opened {
+            id,
+            taken_from,
+            emptied,
+        })
+    }
+
+    /// Closes a tunnel that `link` holds and frees its port at once; returns the tunnel's id.
+    pub fn close(&mut self, link: LinkId, name: &TunnelName) -> Option<TunnelId> {
+        let key = (self.links.get(&link)?.host, name.clone());
+        match self.tunnels.get(&key)?.holder {
+            Holder::Link(holder, id) if holder == link => {
+                self.tunnels.remove(&key);
+                Some(id)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a link out. Its ports stay open for a while if it is `expected_back`, and close at once otherwise.
+    pub fn detach(&mut self, now: Time, link: LinkId, expected_back: bool) {
+        self.links.remove(&link);
+        let until = now + self.linger;
+        self.tunnels.retain(|_, tunnel| match tunnel.holder {
+            Holder::Link(holder, _) if holder == link => {
+                tunnel.holder = Holder::Nobody(until);
+                expected_back
+            }
+            _ => true,
+        });
+    }
+
+    /// When [`Registry::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.tunnels.values().filter_map(|tunnel| tunnel.until()).min()
+    }
+
+    /// Closes the ports that have waited for their agent long enough.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.tunnels
+            .retain(|_, tunnel| tunnel.until().is_none_or(|until| until > now));
+    }
+
+    /// The links of a host.
+    pub fn links_of(&self, host: HostNumber) -> impl Iterator<Item = (LinkId, &L)> {
+        self.links
+            .iter()
+            .filter(move |(_, link)| link.host == host)
+            .map(|(id, link)| (*id, &link.handle))
+    }
+
+    /// Every link.
+    pub fn links(&self) -> impl Iterator<Item = (LinkId, &L)> {
+        self.links.iter().map(|(id, link)| (*id, &link.handle))
+    }
+
+    /// The book as players' tasks read it.
+    pub fn routes(&self) -> RouteTable<L> {
+        let route = |((host, name), tunnel): (&(HostNumber, TunnelName), &Tunnel)| {
+            let target = match tunnel.holder {
+                Holder::Link(link, id) => self.links.get(&link).map(|link| (link.handle.clone(), id)),
+                Holder::Nobody(_) => None,
+            };
+            let route = Route {
+                host: *host,
+                name: name.clone(),
+                game: tunnel.game.clone(),
+                target,
+            };
+            ((tunnel.protocol, tunnel.port), route)
+        };
+        RouteTable(self.tunnels.iter().map(route).collect())
+    }
+
+    fn held_by(&self, link: LinkId) -> impl Iterator<Item = TunnelId> + '_ {
+        self.tunnels.values().filter_map(move |tunnel| match tunnel.holder {
+            Holder::Link(holder, id) if holder == link => Some(id),
+            _ => None,
+        })
+    }
+
+    /// Checks that the book agrees with itself.
+    ///
+    /// # Panics
+    /// When it does not; simulations call it after every step.
+    pub fn check_invariants(&self) {
+        let mut ports = HashSet::new();
+        let mut lanes = HashSet::new();
+        for ((host, _), tunnel) in &self.tunnels {
+            assert!(ports.insert((tunnel.protocol, tunnel.port)), "two tunnels on one port");
+            if let Holder::Link(link, id) = tunnel.holder {
+                assert_eq!(
+                    self.links.get(&link).map(|link| link.host),
+                    Some(*host),
+                    "a tunnel held by a link of another host"
+                );
+                assert!(lanes.insert((link, id.lane())), "two tunnels of a link share a lane");
+            }
+        }
+    }
+}
+
+impl Tunnel {
+    /// When the port closes, if nobody holds it.
+    const fn until(&self) -> Option<Time> {
+        match self.holder {
+            Holder::Link(..) => None,
+            Holder::Nobody(until) => Some(until),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const HOST: HostNumber = HostNumber(1);
+    const OLD: LinkId = LinkId([1; 16]);
+    const NEW: LinkId = LinkId([2; 16]);
+
+    fn at(secs: u64) -> Time {
+        Time::new(Duration::from_secs(secs))
+    }
+
+    fn tcp(name: &str, port: u16) -> TunnelSpec {
+        TunnelSpec {
+            name: name.parse().unwrap(),
+            protocol: Protocol::Tcp,
+            port,
+            game: None,
+        }
+    }
+
+    fn registry() -> Registry<&'static str> {
+        let mut registry = Registry::new(Duration::from_secs(30));
+        registry.attach(OLD, HOST, "old");
+        registry
+    }
+
+    fn target(registry: &Registry<&'static str>, port: u16) -> Option<&'static str> {
+        registry.check_invariants();
+        registry
+            .routes()
+            .get((Protocol::Tcp, port))?
+            .target
+            .map(|(link, _)| link)
+    }
+
+    #[test]
+    fn a_restarted_agent_takes_over_from_its_own_ghost_at_once() {
+        let mut registry = registry();
+        registry.open(OLD, tcp("mc", 25565)).unwrap();
+        registry.attach(NEW, HOST, "new");
+        let opened = registry.open(NEW, tcp("mc", 25565)).unwrap();
+        assert_eq!((opened.taken_from, opened.emptied), (Some((OLD, TunnelId(0))), true));
+        assert_eq!(target(&registry, 25565), Some("new"));
+        registry.detach(at(0), OLD, true);
+        assert_eq!(target(&registry, 25565), Some("new"));
+    }
+
+    #[test]
+    fn a_second_agent_with_other_tunnels_disturbs_nobody() {
+        let mut registry = registry();
+        registry.open(OLD, tcp("mc", 25565)).unwrap();
+        registry.attach(NEW, HOST, "new");
+        let opened = registry.open(NEW, tcp("web", 8080)).unwrap();
+        assert_eq!((opened.taken_from, opened.emptied), (None, false));
+        assert_eq!(
+            (target(&registry, 25565), target(&registry, 8080)),
+            (Some("old"), Some("new"))
+        );
+    }
+
+    #[test]
+    fn a_port_waits_for_its_agent_and_then_closes() {
+        let mut registry = registry();
+        registry.open(OLD, tcp("mc", 25565)).unwrap();
+        registry.detach(at(0), OLD, true);
+        assert!(registry.routes().get((Protocol::Tcp, 25565)).unwrap().target.is_none());
+        assert_eq!(registry.poll_timeout(), Some(at(30)));
+        registry.handle_timeout(at(30));
+        assert!(registry.routes().get((Protocol::Tcp, 25565)).is_none());
+    }
+
+    #[test]
+    fn an_agent_that_says_goodbye_leaves_no_open_port() {
+        let mut registry = registry();
+        registry.open(OLD, tcp("mc", 25565)).unwrap();
+        registry.detach(at(0), OLD, false);
+        assert_eq!(registry.routes().ports().count(), 0);
+    }
+
+    #[test]
+    fn one_port_never_leads_to_two_tunnels() {
+        let mut registry = registry();
+        registry.open(OLD, tcp("a", 25565)).unwrap();
+        assert_eq!(registry.open(OLD, tcp("b", 25565)), Err(OpenError::PortTaken));
+        let udp = TunnelSpec {
+            protocol: Protocol::Udp,
+            ..tcp("b", 25565)
+        };
+        assert!(registry.open(OLD, udp).is_ok());
+        registry.check_invariants();
+    }
+
+    #[test]
+    fn lanes_are_used_again_but_never_by_two_at_once() {
+        let mut registry = registry();
+        registry.open(OLD, tcp("stays", 1)).unwrap();
+        for port in 2..1000 {
+            registry.open(OLD, tcp("comes-and-goes", port)).unwrap();
+            registry.check_invariants();
+            registry.close(OLD, &"comes-and-goes".parse().unwrap()).unwrap();
+        }
+        for port in 1000..1255 {
+            registry.open(OLD, tcp(&format!("t{port}"), port)).unwrap();
+        }
+        registry.check_invariants();
+        assert_eq!(
+            registry.open(OLD, tcp("one-too-many", 2000)),
+            Err(OpenError::TooManyTunnels)
+        );
+    }
+
+    #[test]
+    fn a_link_cannot_close_what_another_has_taken_over() {
+        let mut registry = registry();
+        registry.open(OLD, tcp("mc", 25565)).unwrap();
+        registry.attach(NEW, HOST, "new");
+        registry.open(NEW, tcp("mc", 25565)).unwrap();
+        assert_eq!(registry.close(OLD, &"mc".parse().unwrap()), None);
+        assert_eq!(target(&registry, 25565), Some("new"));
+    }
+}

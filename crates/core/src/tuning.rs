@@ -1,0 +1,38 @@
+//! The few numbers of a link that both ends may set.
+
+use std::time::Duration;
+
+/// Which congestion controller a side sends with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Congestion {
+    /// Models the path by delivery rate and minimum round trip; keeps its rate when packets are lost at random.
+    #[default]
+    Bbr,
+    /// Halves at each loss; fair to old neighbours, slow for every player on a lossy line.
+    Cubic,
+}
+
+/// How a side keeps its link alive and how much it lets be on the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tuning {
+    /// After this long without sending, a side asks whether the other is still there.
+    pub keep_alive: Duration,
+    /// After this long without hearing anything, the other is gone.
+    pub idle_timeout: Duration,
+    /// Bytes of one player's stream that may be on the way; this times the speed of the line is how long others may wait behind a bulk stream.
+    pub stream_window: u32,
+    /// How the sending rate is found.
+    pub congestion: Congestion,
+}
+
+impl Default for Tuning {
+    /// Notices a dead peer within 3 s, and keeps a bulk stream's queue short.
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_millis(750),
+            idle_timeout: Duration::from_secs(3),
+            stream_window: 512 * 1024,
+            congestion: Congestion::Bbr,
+        }
+    }
+}
