@@ -1,0 +1,91 @@
+//! QUIC endpoints and the settings of their connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::{BbrConfig, CubicConfig};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use spawnpoint_core::tuning::{Congestion, Tuning};
+
+use crate::listen::{BindError, bind_udp};
+
+/// Datagrams that may wait inside QUIC; what waits longer waits in our own fair queues. Two dozen packets cover the pacing of a fast line.
+const DATAGRAM_SEND_BUFFER: usize = 32 * 1024;
+
+/// Received datagrams that may wait for our reader, which never waits for anything itself.
+const DATAGRAM_RECEIVE_BUFFER: usize = 1024 * 1024;
+
+/// Connections whose handshake has not been looked at yet; beyond it QUIC refuses more.
+const MAX_INCOMING: usize = 512;
+
+/// The settings of a connection on a side that lets its peer open `peer_streams` streams.
+pub fn connection_settings(tuning: &Tuning, peer_streams: u32) -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    let idle = IdleTimeout::try_from(tuning.idle_timeout).unwrap_or_else(|_| IdleTimeout::from(VarInt::from_u32(3000)));
+    config
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(tuning.keep_alive))
+        .max_concurrent_bidi_streams(VarInt::from_u32(peer_streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(tuning.stream_window))
+        // A finite window over all streams lets a few stalled players stop everybody; memory is bounded by streams times their own window.
+        .receive_window(VarInt::MAX)
+        .send_window(u64::MAX)
+        .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
+        // Most paths take 1,452 bytes; looking soon saves fragments.
+        .mtu_discovery_config(Some(MtuDiscoveryConfig::default()))
+        // Home links are rarely further than this; the first retransmission of a handshake then comes after a third of the usual second.
+        .initial_rtt(Duration::from_millis(111));
+    match tuning.congestion {
+        Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
+        Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
+    };
+    Arc::new(config)
+}
+
+/// What a relay must keep over a restart so that agents notice it in one round trip.
+#[derive(Clone, Copy)]
+pub struct RelayKeys(pub [u8; 64]);
+
+/// Opens the relay's endpoint on `address`.
+///
+/// # Errors
+/// [`BindError`] naming the address.
+pub fn bind_relay(
+    address: SocketAddr,
+    tls: rustls::ServerConfig,
+    transport: Arc<TransportConfig>,
+    keys: &RelayKeys,
+) -> Result<quinn::Endpoint, BindError> {
+    let socket = bind_udp(address)?;
+    let crypto =
+        QuicServerConfig::try_from(tls).map_err(|error| BindError::new("udp", address, io::Error::other(error)))?;
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    server
+        .transport_config(transport)
+        .max_incoming(MAX_INCOMING)
+        .migration(true);
+    // With the key kept, the new process can tell agents of the old one that their connection is gone, instead of leaving them to time out.
+    let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &keys.0);
+    let config = EndpointConfig::new(Arc::new(reset_key));
+    quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
+        .map_err(|error| BindError::new("udp", address, error))
+}
+
+/// The agent's settings for one connection.
+///
+/// # Errors
+/// When the TLS settings lack what QUIC needs.
+pub(crate) fn client_config(
+    tls: rustls::ClientConfig,
+    transport: Arc<TransportConfig>,
+) -> io::Result<quinn::ClientConfig> {
+    let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport);
+    Ok(config)
+}

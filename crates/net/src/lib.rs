@@ -1,0 +1,38 @@
+//! Sockets, QUIC carriers and the tasks that move bytes.
+//!
+//! This is where the tunnel touches the machine: certificates and TLS settings, QUIC endpoints, dialling a relay by name, the control stream's frames,
+//! the pumps between a player's socket and its stream, batches of UDP packets, and the scope in which every task lives. It knows the bytes of
+//! `spawnpoint-proto` and the rules of `spawnpoint-core`, but no host, no tunnel and no route: relay and agent compose those.
+
+mod clock;
+mod control;
+mod dial;
+mod endpoint;
+pub mod identity;
+mod listen;
+mod outbox;
+mod probe;
+mod pump;
+mod random;
+mod scope;
+mod stream;
+pub mod tls;
+mod udp;
+
+pub use clock::{Clock, unix_now};
+pub use control::{ControlError, ControlReader, ControlWriter};
+pub use dial::{DialError, Dialed, dial};
+pub use endpoint::{RelayKeys, bind_relay, connection_settings};
+pub use listen::{BindError, bind_tcp, bind_udp, is_local};
+pub use outbox::DatagramOutbox;
+pub use probe::wait_for_answer;
+pub use pump::{Meter, SessionEnd, Splice, abort};
+pub use random::{random_bytes, random_unit};
+pub use scope::TaskScope;
+pub use stream::{StreamError, read_header};
+pub use udp::{PacketBuffers, PacketSocket};
+
+/// A code as QUIC carries it.
+pub fn var(number: u32) -> quinn::VarInt {
+    quinn::VarInt::from_u32(number)
+}

@@ -1,0 +1,158 @@
+//! A public UDP socket: packets in batches, replies from the address that the player spoke to.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Room for the largest packet, or for many small ones that the kernel hands over as one.
+const BUFFER: usize = 64 * 1024;
+
+/// A UDP socket that receives many packets at a time.
+#[derive(Debug)]
+pub struct PacketSocket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    is_ipv6: bool,
+}
+
+/// The memory of one receiving task. Untouched pages cost nothing.
+pub struct PacketBuffers {
+    memory: Vec<u8>,
+    metas: [RecvMeta; BATCH_SIZE],
+}
+
+impl Default for PacketBuffers {
+    fn default() -> Self {
+        Self {
+            memory: vec![0; BUFFER * BATCH_SIZE],
+            metas: [RecvMeta::default(); BATCH_SIZE],
+        }
+    }
+}
+
+impl PacketSocket {
+    /// Takes an open socket over.
+    ///
+    /// # Errors
+    /// When the runtime or the kernel refuses it.
+    pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let is_ipv6 = socket.local_addr()?.is_ipv6();
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        Ok(Self {
+            socket: UdpSocket::from_std(socket)?,
+            state,
+            is_ipv6,
+        })
+    }
+
+    /// The address that the socket is bound to.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Waits for packets and hands each to `take` with its sender and the local address it came to. Cancel-safe.
+    ///
+    /// # Errors
+    /// Errors of the socket itself; those that earlier packets caused are passed over.
+    pub async fn receive(
+        &self,
+        buffers: &mut PacketBuffers,
+        mut take: impl FnMut(SocketAddr, Option<IpAddr>, &[u8]),
+    ) -> io::Result<()> {
+        let PacketBuffers { memory, metas } = buffers;
+        let count = loop {
+            self.socket.readable().await?;
+            let mut slices = memory.chunks_exact_mut(BUFFER).map(IoSliceMut::new);
+            let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+                std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+            let receive = || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas);
+            match self.socket.try_io(Interest::READABLE, receive) {
+                Ok(count) => break count,
+                Err(error) if is_transient(&error) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        for (meta, memory) in metas[..count].iter().zip(memory.chunks_exact(BUFFER)) {
+            let sender = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+            if meta.len == 0 {
+                take(sender, meta.dst_ip, &[]);
+            }
+            for packet in memory[..meta.len].chunks(meta.stride.max(1)) {
+                take(sender, meta.dst_ip, packet);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one packet to `player`, from `local` where the machine has several addresses; never waits.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when the kernel's buffer is full, and what else the kernel says.
+    pub fn try_send(&self, player: SocketAddr, local: Option<IpAddr>, packet: &[u8]) -> io::Result<()> {
+        let destination = match player {
+            SocketAddr::V4(v4) if self.is_ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            other => other,
+        };
+        let transmit = Transmit {
+            destination,
+            ecn: None,
+            contents: packet,
+            segment_size: None,
+            src_ip: local,
+        };
+        self.socket.try_io(Interest::WRITABLE, || {
+            self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
+        })
+    }
+}
+
+/// Errors that a peer's machine caused by what it answered to an earlier packet.
+fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::WouldBlock
+            | Kind::Interrupted
+            | Kind::ConnectionReset
+            | Kind::ConnectionRefused
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn packets_of_every_size_come_and_go_whole() {
+        let ours = PacketSocket::new(crate::bind_udp("[::]:0".parse().unwrap()).unwrap()).unwrap();
+        let port = ours.local_addr().unwrap().port();
+        let player = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        player.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let sizes = [0, 1, 1200, 9000, 65_507];
+        let (mut buffers, mut seen) = (PacketBuffers::default(), Vec::new());
+        for size in sizes {
+            player.send_to(&vec![7; size], ("127.0.0.1", port)).unwrap();
+            let receive = ours.receive(&mut buffers, |from, local, packet| {
+                assert_eq!(from, player.local_addr().unwrap());
+                ours.try_send(from, local, packet).unwrap();
+                seen.push(packet.len());
+            });
+            tokio::time::timeout(Duration::from_secs(5), receive)
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(player.recv(&mut vec![0; 65_535]).unwrap(), size);
+        }
+        assert_eq!(seen, sizes);
+    }
+}
