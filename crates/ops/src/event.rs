@@ -1,0 +1,232 @@
+//! Events for programs: `--json` prints each as one line.
+//!
+//! The names and fields here are a promise: they are added to, never renamed or removed. A program skips events and fields it does not know.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// Something that a program watching a relay or an agent may act on.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The process does its work from here on. Relay: agents can come. Agent: every tunnel that can be open is.
+    Ready {
+        /// `relay` or `agent`.
+        role: &'static str,
+        /// Relay: the address for agents.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        listen: Option<SocketAddr>,
+        /// Relay: the address of health and metrics.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        admin: Option<SocketAddr>,
+        /// Relay: the name or address that invites show. Agent: the relay's.
+        relay: String,
+        /// Relay: the pool of public ports.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ports: Option<String>,
+    },
+    /// A link between relay and agent is up.
+    LinkUp {
+        /// The host's name at the relay.
+        host: String,
+        /// The link's id.
+        link: String,
+        /// The peer's address.
+        peer: SocketAddr,
+    },
+    /// A link is gone.
+    LinkDown {
+        /// The host's name at the relay.
+        host: String,
+        /// The link's id.
+        link: String,
+        /// Why, in one word of the field's terms.
+        reason: String,
+    },
+    /// The agent waits before it tries the relay again.
+    Reconnecting {
+        /// Why the last try failed, in words.
+        reason: String,
+        /// The longest it will wait, in milliseconds; less when the relay answers before.
+        wait_ms: u64,
+    },
+    /// A tunnel is open.
+    Tunnel {
+        /// Relay: the host's name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// The tunnel's name.
+        tunnel: String,
+        /// `tcp` or `udp`.
+        protocol: &'static str,
+        /// What players type.
+        public: String,
+        /// Agent: the game server.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        origin: Option<String>,
+    },
+    /// A tunnel is not open, or not any more.
+    TunnelRefused {
+        /// Relay: the host's name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// The tunnel's name.
+        tunnel: String,
+        /// Why, in one word.
+        reason: &'static str,
+        /// Why, in a sentence with the remedy.
+        text: String,
+    },
+    /// A tunnel was closed on purpose.
+    TunnelClosed {
+        /// Relay: the host's name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// The tunnel's name.
+        tunnel: String,
+    },
+    /// A player is in.
+    PlayerJoined {
+        /// Relay: the host's name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// The tunnel's name.
+        tunnel: String,
+        /// `tcp` or `udp`.
+        protocol: &'static str,
+        /// The session, unique while the process runs.
+        session: String,
+        /// The player's address.
+        player: SocketAddr,
+    },
+    /// A player has left.
+    PlayerLeft {
+        /// Relay: the host's name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// The tunnel's name.
+        tunnel: String,
+        /// `tcp` or `udp`.
+        protocol: &'static str,
+        /// The session.
+        session: String,
+        /// Why, in one word.
+        reason: &'static str,
+        /// Bytes from the player.
+        up: u64,
+        /// Bytes to the player.
+        down: u64,
+        /// How long the player was in, in milliseconds.
+        lasted_ms: u64,
+    },
+    /// The game server does not take players; said once until it does again.
+    OriginDown {
+        /// The tunnel's name.
+        tunnel: String,
+        /// The game server.
+        origin: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The game server takes players again.
+    OriginUp {
+        /// The tunnel's name.
+        tunnel: String,
+        /// The game server.
+        origin: String,
+    },
+    /// UDP packets that the agent could not pass on since the last such event.
+    DatagramsDropped {
+        /// Why, in one word.
+        reason: &'static str,
+        /// How many.
+        count: u64,
+    },
+    /// No new players; those who are in may stay until the deadline.
+    Draining {
+        /// How many are in.
+        players: u32,
+        /// The deadline, in milliseconds from now.
+        deadline_ms: u64,
+    },
+    /// The process ends.
+    Stopped {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// Where events go; clones lead to the same place.
+#[derive(Clone)]
+pub struct Events(Arc<dyn Fn(Event) + Send + Sync>);
+
+impl Events {
+    /// Hands each event to `take`, which must not wait.
+    pub fn new(take: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    /// Nobody listens.
+    pub fn none() -> Self {
+        Self::new(drop)
+    }
+
+    /// Tells whoever listens.
+    pub fn emit(&self, event: Event) {
+        (self.0)(event);
+    }
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Events")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_lines_that_programs_read_never_change() {
+        let tunnel = Event::Tunnel {
+            host: None,
+            tunnel: "minecraft".into(),
+            protocol: "tcp",
+            public: "203.0.113.5:25565".into(),
+            origin: Some("127.0.0.1:25565".into()),
+        };
+        assert_eq!(
+            serde_json::to_string(&tunnel).unwrap(),
+            r#"{"event":"tunnel","tunnel":"minecraft","protocol":"tcp","public":"203.0.113.5:25565","origin":"127.0.0.1:25565"}"#
+        );
+        let ready = Event::Ready {
+            role: "agent",
+            listen: None,
+            admin: None,
+            relay: "203.0.113.5:7843".into(),
+            ports: None,
+        };
+        assert_eq!(
+            serde_json::to_string(&ready).unwrap(),
+            r#"{"event":"ready","role":"agent","relay":"203.0.113.5:7843"}"#
+        );
+        let left = Event::PlayerLeft {
+            host: Some("desk".into()),
+            tunnel: "minecraft".into(),
+            protocol: "tcp",
+            session: "7".into(),
+            reason: "finished",
+            up: 1,
+            down: 2,
+            lasted_ms: 3,
+        };
+        assert_eq!(
+            serde_json::to_string(&left).unwrap(),
+            r#"{"event":"player_left","host":"desk","tunnel":"minecraft","protocol":"tcp","session":"7","reason":"finished","up":1,"down":2,"lasted_ms":3}"#
+        );
+    }
+}

@@ -1,0 +1,14 @@
+//! What people and programs see of a running process: logs, events, metrics, health.
+//!
+//! Logs are for people and go to standard error. Events are for programs: one JSON object a line on standard output, whose names and fields are kept.
+//! Metrics and health are served over HTTP on a loopback port. Nothing here decides anything about players.
+
+mod admin;
+mod event;
+mod logs;
+mod metrics;
+
+pub use admin::{Admin, AdminError};
+pub use event::{Event, Events};
+pub use logs::{LogFormat, init_logs};
+pub use metrics::{RelayMetrics, TunnelLabels};

@@ -1,0 +1,239 @@
+//! The relay's metrics: each name once, each label value from an enum or from configuration, never an address or an error text.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Which tunnel.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct TunnelLabels {
+    /// The host's name.
+    pub host: String,
+    /// The tunnel's name.
+    pub tunnel: String,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct DirectionLabels {
+    host: String,
+    tunnel: String,
+    protocol: &'static str,
+    direction: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct DropLabels {
+    host: String,
+    tunnel: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct EndLabels {
+    protocol: &'static str,
+    end: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct HostLabels {
+    host: String,
+}
+
+/// Everything that a relay counts.
+#[derive(Clone, Debug)]
+pub struct RelayMetrics {
+    registry: Arc<Registry>,
+    links: Gauge,
+    handshakes: Family<ReasonLabels, Counter>,
+    violations: Family<ReasonLabels, Counter>,
+    link_rtt: Family<HostLabels, Gauge<f64, AtomicU64>>,
+    sessions: Family<TunnelLabels, Gauge>,
+    sessions_ended: Family<EndLabels, Counter>,
+    bytes: Family<DirectionLabels, Counter>,
+    denied: Family<ReasonLabels, Counter>,
+    dropped: Family<DropLabels, Counter>,
+}
+
+impl Default for RelayMetrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("relay");
+        macro_rules! metric {
+            ($name:literal, $help:literal) => {{
+                let metric = Default::default();
+                register(&mut registry, $name, $help, &metric);
+                metric
+            }};
+        }
+        // Counters get their `_total` from the encoder.
+        let links = metric!("links_active", "Links that are up");
+        let handshakes = metric!("handshakes", "Agents that introduced themselves, by outcome");
+        let violations = metric!("violations", "Offences of agents against the protocol, by kind");
+        let link_rtt = metric!("link_rtt_seconds", "Round trip between relay and agent");
+        let sessions = metric!("sessions_active", "Players who are in, by tunnel");
+        let sessions_ended = metric!("sessions", "Players who have left, by how their session ended");
+        let bytes = metric!(
+            "bytes",
+            "Bytes carried, by tunnel and direction (up is from the player)"
+        );
+        let denied = metric!("players_denied", "Players who were not let in, by reason");
+        let dropped = metric!(
+            "datagrams_dropped",
+            "UDP packets that went no further, by tunnel and reason"
+        );
+        let registry = Arc::new(registry);
+        Self {
+            registry,
+            links,
+            handshakes,
+            violations,
+            link_rtt,
+            sessions,
+            sessions_ended,
+            bytes,
+            denied,
+            dropped,
+        }
+    }
+}
+
+fn register<M>(registry: &mut Registry, name: &str, help: &str, metric: &M)
+where
+    M: prometheus_client::registry::Metric + Clone,
+{
+    registry.register(name, help, metric.clone());
+}
+
+impl RelayMetrics {
+    /// An agent introduced itself; `outcome` is `accepted`, or the word of the reject or violation.
+    pub fn handshake(&self, outcome: &'static str) {
+        self.handshakes.get_or_create(&ReasonLabels { reason: outcome }).inc();
+    }
+
+    /// An agent broke the protocol.
+    pub fn violation(&self, kind: &'static str) {
+        self.violations.get_or_create(&ReasonLabels { reason: kind }).inc();
+    }
+
+    /// How many links are up.
+    pub fn set_links(&self, links: usize) {
+        self.links.set(links as i64);
+    }
+
+    /// The round trip to a host's agent, in seconds.
+    pub fn set_link_rtt(&self, host: &str, seconds: f64) {
+        self.link_rtt
+            .get_or_create(&HostLabels { host: host.to_owned() })
+            .set(seconds);
+    }
+
+    /// A host's last link is gone.
+    pub fn forget_link(&self, host: &str) {
+        self.link_rtt.remove(&HostLabels { host: host.to_owned() });
+    }
+
+    /// A player entered a tunnel.
+    pub fn session_started(&self, tunnel: &TunnelLabels) {
+        self.sessions.get_or_create(tunnel).inc();
+    }
+
+    /// A player left a tunnel.
+    pub fn session_ended(&self, tunnel: &TunnelLabels, end: &'static str) {
+        self.sessions.get_or_create(tunnel).dec();
+        self.sessions_ended
+            .get_or_create(&EndLabels {
+                protocol: tunnel.protocol,
+                end,
+            })
+            .inc();
+    }
+
+    /// The counters of a tunnel's bytes: from and to its players.
+    pub fn bytes(&self, tunnel: &TunnelLabels) -> [Counter; 2] {
+        ["up", "down"].map(|direction| {
+            let TunnelLabels { host, tunnel, protocol } = tunnel.clone();
+            self.bytes.get_or_create_owned(&DirectionLabels {
+                host,
+                tunnel,
+                protocol,
+                direction,
+            })
+        })
+    }
+
+    /// A player was not let in.
+    pub fn denied(&self, reason: &'static str) {
+        self.denied.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// UDP packets of a tunnel went no further.
+    pub fn dropped(&self, tunnel: &TunnelLabels, reason: &'static str, count: u64) {
+        if count > 0 {
+            let TunnelLabels { host, tunnel, .. } = tunnel.clone();
+            self.dropped
+                .get_or_create(&DropLabels { host, tunnel, reason })
+                .inc_by(count);
+        }
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string fails only if a metric refuses to be written, which ours never do.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_named_with_its_unit_and_labels() {
+        let metrics = RelayMetrics::default();
+        let tunnel = TunnelLabels {
+            host: "desk".into(),
+            tunnel: "mc".into(),
+            protocol: "tcp",
+        };
+        metrics.handshake("accepted");
+        metrics.violation("oversize_frame");
+        metrics.set_links(2);
+        metrics.set_link_rtt("desk", 0.02);
+        metrics.session_started(&tunnel);
+        metrics.session_started(&tunnel);
+        metrics.session_ended(&tunnel, "finished");
+        metrics.bytes(&tunnel)[0].inc_by(10);
+        metrics.denied("player_rate");
+        metrics.dropped(&tunnel, "too_old", 3);
+        metrics.dropped(&tunnel, "queue_full", 0);
+        let text = metrics.render();
+        for line in [
+            r#"relay_handshakes_total{reason="accepted"} 1"#,
+            r#"relay_violations_total{reason="oversize_frame"} 1"#,
+            "relay_links_active 2",
+            r#"relay_link_rtt_seconds{host="desk"} 0.02"#,
+            r#"relay_sessions_active{host="desk",tunnel="mc",protocol="tcp"} 1"#,
+            r#"relay_sessions_total{protocol="tcp",end="finished"} 1"#,
+            r#"relay_bytes_total{host="desk",tunnel="mc",protocol="tcp",direction="up"} 10"#,
+            r#"relay_players_denied_total{reason="player_rate"} 1"#,
+            r#"relay_datagrams_dropped_total{host="desk",tunnel="mc",reason="too_old"} 3"#,
+        ] {
+            assert!(text.lines().any(|got| got == line), "no `{line}` in\n{text}");
+        }
+        assert!(!text.contains("queue_full"));
+    }
+}
