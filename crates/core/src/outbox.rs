@@ -4,7 +4,7 @@
 //! else's packets. Here every flow has a bounded queue of its own, a turn sends one datagram, and what has waited too long is dropped, since a late
 //! game packet is worse than none. A packet in fragments is dropped as a whole: its remaining parts would only waste the line.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,7 +49,8 @@ pub struct Outbox {
     /// Flows with something to send, in the order of their turns.
     turns: VecDeque<FlowId>,
     bytes: usize,
-    dropped: Dropped,
+    /// By lane, that is by tunnel.
+    dropped: BTreeMap<u8, Dropped>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +89,7 @@ impl Outbox {
             flows: HashMap::new(),
             turns: VecDeque::new(),
             bytes: 0,
-            dropped: Dropped::default(),
+            dropped: BTreeMap::new(),
         }
     }
 
@@ -112,7 +113,7 @@ impl Outbox {
         while queue.bytes > self.limits.flow_bytes || self.bytes > self.limits.total_bytes {
             // The total is shared: who adds to it pays for it, so no flow can push out another's packets.
             self.bytes -= queue.drop_front();
-            self.dropped.full += 1;
+            self.dropped.entry(flow.lane()).or_default().full += 1;
             if queue.items.is_empty() {
                 break;
             }
@@ -130,7 +131,7 @@ impl Outbox {
                 && now.since(item.queued) > self.limits.max_age
             {
                 self.bytes -= queue.drop_front();
-                self.dropped.aged += 1;
+                self.dropped.entry(flow.lane()).or_default().aged += 1;
             }
             let Some(item) = queue.items.pop_front() else {
                 self.flows.remove(&flow);
@@ -153,8 +154,8 @@ impl Outbox {
         self.bytes
     }
 
-    /// Packets that were dropped since the last call.
-    pub fn take_dropped(&mut self) -> Dropped {
+    /// Packets that were dropped since the last call, by the lane of their flow.
+    pub fn take_dropped(&mut self) -> BTreeMap<u8, Dropped> {
         std::mem::take(&mut self.dropped)
     }
 }
@@ -210,7 +211,7 @@ mod tests {
         }
         push(&mut outbox, 0, 1, &["last"]);
         assert_eq!(drain(&mut outbox, 0), "bbbb aaaa last");
-        assert_eq!(outbox.take_dropped(), Dropped { full: 4, aged: 0 });
+        assert_eq!(outbox.take_dropped()[&0], Dropped { full: 4, aged: 0 });
     }
 
     #[test]
@@ -228,7 +229,7 @@ mod tests {
         push(&mut outbox, 0, 1, &["x1", "x2", "x3"]);
         push(&mut outbox, 90, 1, &["y"]);
         assert_eq!(drain(&mut outbox, 101), "y");
-        assert_eq!(outbox.take_dropped(), Dropped { full: 0, aged: 1 });
+        assert_eq!(outbox.take_dropped()[&0], Dropped { full: 0, aged: 1 });
     }
 
     #[test]

@@ -205,6 +205,13 @@ impl<L: Clone> Registry<L> {
         }
     }
 
+    /// The public port of a host's tunnel, if that is open.
+    pub fn port(&self, host: HostNumber, name: &TunnelName) -> Option<PublicPort> {
+        self.tunnels
+            .get(&(host, name.clone()))
+            .map(|tunnel| (tunnel.protocol, tunnel.port))
+    }
+
     /// Takes a link out. Its ports stay open for a while if it is `expected_back`, and close at once otherwise.
     pub fn detach(&mut self, now: Time, link: LinkId, expected_back: bool) {
         self.links.remove(&link);

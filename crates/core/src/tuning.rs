@@ -12,6 +12,16 @@ pub enum Congestion {
     Cubic,
 }
 
+impl Congestion {
+    /// The word used in configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bbr => "bbr",
+            Self::Cubic => "cubic",
+        }
+    }
+}
+
 /// How a side keeps its link alive and how much it lets be on the way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tuning {

@@ -72,9 +72,9 @@ pub fn bind_udp(address: SocketAddr) -> Result<std::net::UdpSocket, BindError> {
     with_fallback(address, open).map_err(|source| BindError::new("udp", address, source))
 }
 
-/// Whether an address belongs to this machine alone.
-pub fn is_local(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
+/// Whether a host name or address leads to this machine alone.
+pub fn is_local_name(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

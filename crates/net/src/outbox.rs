@@ -1,13 +1,19 @@
 //! The fair queues in front of a connection's datagrams.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use spawnpoint_core::outbox::{Dropped, Limits, Outbox};
 use spawnpoint_proto::FlowId;
+use spawnpoint_proto::fragment::MIN_DATAGRAM;
 use tokio::sync::Notify;
 
 use crate::Clock;
+
+/// After this many datagrams the size that the path takes is looked up again.
+const LOOK_EVERY: u32 = 32;
 
 /// Queues datagrams for one link; clones are the same queues.
 #[derive(Clone, Debug)]
@@ -15,6 +21,7 @@ pub struct DatagramOutbox {
     clock: Clock,
     queues: Arc<Mutex<Outbox>>,
     filled: Arc<Notify>,
+    max_datagram: Arc<AtomicUsize>,
 }
 
 impl DatagramOutbox {
@@ -24,6 +31,7 @@ impl DatagramOutbox {
             clock,
             queues: Arc::new(Mutex::new(Outbox::new(Limits::default()))),
             filled: Arc::new(Notify::new()),
+            max_datagram: Arc::new(AtomicUsize::new(MIN_DATAGRAM)),
         }
     }
 
@@ -33,24 +41,39 @@ impl DatagramOutbox {
         self.filled.notify_one();
     }
 
+    /// The size that a datagram may have on the path right now.
+    pub fn max_datagram(&self) -> usize {
+        self.max_datagram.load(Ordering::Relaxed)
+    }
+
     /// Sends what is queued, in turn, as fast as the connection takes it; returns when the connection is gone.
     pub async fn run(&self, connection: &quinn::Connection) {
+        let mut since_look = LOOK_EVERY;
         loop {
+            if since_look >= LOOK_EVERY {
+                // Asking takes the connection's lock, so not for every packet.
+                let max = connection.max_datagram_size().unwrap_or(MIN_DATAGRAM);
+                self.max_datagram.store(max, Ordering::Relaxed);
+                since_look = 0;
+            }
             let next = self.queues().pop(self.clock.now());
             let Some(datagram) = next else {
                 self.filled.notified().await;
+                since_look += 1;
                 continue;
             };
+            since_look += 1;
             match connection.send_datagram_wait(datagram).await {
-                // A datagram cut for a larger path than there is now: its packet is lost, the next is cut smaller.
-                Ok(()) | Err(quinn::SendDatagramError::TooLarge) => {}
+                Ok(()) => {}
+                // The path takes less than a moment ago: this packet is lost, the next is cut smaller.
+                Err(quinn::SendDatagramError::TooLarge) => since_look = LOOK_EVERY,
                 Err(_) => return,
             }
         }
     }
 
-    /// Packets that were dropped here since the last call.
-    pub fn take_dropped(&self) -> Dropped {
+    /// Packets that were dropped here since the last call, by the lane of their flow.
+    pub fn take_dropped(&self) -> BTreeMap<u8, Dropped> {
         self.queues().take_dropped()
     }
 

@@ -90,7 +90,7 @@ pub struct Splice<'a> {
 }
 
 impl Splice<'_> {
-    /// Moves bytes until the session ends. The socket is left to the caller: [`abort`] it unless the session is finished.
+    /// Moves bytes until the session ends. The socket is left to the caller, who resets it unless the session is finished.
     ///
     /// Dropping the future cuts the stream with [`ResetCode::TunnelClosed`].
     pub async fn run(self) -> SessionEnd {
@@ -141,6 +141,40 @@ impl Splice<'_> {
 pub fn abort(socket: TcpStream) {
     // Fails only on a socket that is already gone.
     let _ = socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO));
+}
+
+/// A local socket that is reset when it is dropped, unless its session was finished.
+#[derive(Debug)]
+pub struct LocalSocket(Option<TcpStream>);
+
+impl LocalSocket {
+    /// Takes a socket over.
+    pub const fn new(socket: TcpStream) -> Self {
+        Self(Some(socket))
+    }
+
+    /// The socket, to be closed as the caller likes.
+    pub fn into_inner(mut self) -> Option<TcpStream> {
+        self.0.take()
+    }
+
+    /// The socket, to use.
+    ///
+    /// # Panics
+    /// Never: only [`LocalSocket::into_inner`] takes the socket out, and it takes the whole value.
+    pub fn get(&mut self) -> &mut TcpStream {
+        self.0
+            .as_mut()
+            .expect("the socket is there until the value is consumed")
+    }
+}
+
+impl Drop for LocalSocket {
+    fn drop(&mut self) {
+        if let Some(socket) = self.0.take() {
+            abort(socket);
+        }
+    }
 }
 
 /// quinn finishes a stream that is dropped, which would look like a tidy end.
@@ -209,11 +243,14 @@ async fn pump_out(
             return Ok(());
         }
         moved.add(chunk.len() as u64);
-        if let Some(kept) = &mut head
-            && answered.total() == 0
-        {
-            let room = kept.capacity() - kept.len();
-            kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if let Some(kept) = head.take() {
+            if answered.total() == 0 {
+                let room = kept.capacity() - kept.len();
+                kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                head = Some(kept);
+            } else {
+                *kept = Vec::new();
+            }
         }
         stream.write_chunk(chunk).await.map_err(|error| match error {
             WriteError::Stopped(code) => SessionEnd::RemoteReset(ResetCode::from_number(code.into_inner())),

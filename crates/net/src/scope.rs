@@ -58,6 +58,12 @@ impl TaskScope {
         self.tasks.is_empty()
     }
 
+    /// Waits until every task has ended by itself, not longer than `patience`; returns whether all have.
+    pub async fn finished(&self, patience: Duration) -> bool {
+        self.tasks.close();
+        tokio::time::timeout(patience, self.tasks.wait()).await.is_ok()
+    }
+
     /// Ends the scope without waiting.
     pub fn cancel(&self) {
         self.token.cancel();
@@ -66,8 +72,7 @@ impl TaskScope {
     /// Ends the scope and waits for its tasks, not longer than `patience`; returns whether all ended.
     pub async fn close(&self, patience: Duration) -> bool {
         self.token.cancel();
-        self.tasks.close();
-        tokio::time::timeout(patience, self.tasks.wait()).await.is_ok()
+        self.finished(patience).await
     }
 }
 

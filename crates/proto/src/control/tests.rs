@@ -146,8 +146,8 @@ proptest! {
     fn replies_survive_the_wire(id in any::<u32>(), port in any::<u16>(), host in "[a-z.]{0,40}", refused in any::<bool>(), text in "\\PC{0,60}") {
         let reply = TunnelReply {
             name: "t".parse().unwrap(),
-            opened: (!refused).then(|| OpenedTunnel { id: TunnelId(id), public_host: host, public_port: port, idle_ms: id }),
-            refused: refused.then(|| Refusal { code: RefusalCode::PortTaken, text }),
+            opened: (!refused).then_some(OpenedTunnel { id: TunnelId(id), public_host: host, public_port: port, idle_ms: id }),
+            refused: refused.then_some(Refusal { code: RefusalCode::PortTaken, text }),
         };
         let Message::TunnelReply(read) = Message::from_frame(&Message::TunnelReply(reply.clone()).to_frame()).unwrap() else { panic!() };
         prop_assert_eq!(read, reply);

@@ -1,0 +1,2 @@
+//! Criterion benches of codecs, fragmentation and the flow table.
+fn main() {}

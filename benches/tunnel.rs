@@ -1,0 +1,2 @@
+//! The whole tunnel against direct loopback and peers.
+fn main() {}

@@ -1,0 +1,195 @@
+//! Reaching the relay, again and again, until it is reached or cannot be.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use spawnpoint_config::tunnel::Tunnel;
+use spawnpoint_core::backoff::Backoff;
+use spawnpoint_net::{DialError, Dialed, connection_settings, dial, random_bytes, random_unit, wait_for_answer};
+use spawnpoint_ops::{Event, Events};
+use spawnpoint_proto::{AgentId, RejectCode};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::AgentSettings;
+use crate::link::{self, LinkEnd};
+
+/// A relay that has not answered by then is not there; the next try resolves its name afresh.
+const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A handshake that hangs for this long is worth asking whether anybody is there.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often an absent relay is asked whether it is back, at first.
+const ASK_EVERY: Duration = Duration::from_millis(600);
+
+/// How often a relay is asked that has been away for longer than [`LONG_AWAY`].
+const ASK_RARELY: Duration = Duration::from_secs(5);
+
+/// A relay that restarts is back before this; after it, asking every half second only costs traffic.
+const LONG_AWAY: Duration = Duration::from_secs(600);
+
+/// A link that lived this long was a success; the next try starts with the shortest wait.
+const SUCCESS: Duration = Duration::from_secs(5);
+
+/// Streams that the relay may open at the same time; each is one player.
+const MAX_PLAYERS: u32 = 65_536;
+
+/// Why an agent stops trying.
+#[derive(Debug, thiserror::Error)]
+pub enum GiveUp {
+    /// The relay does not let it in.
+    #[error("the relay does not let this agent in: {text}")]
+    Rejected {
+        /// The relay's word.
+        code: RejectCode,
+        /// The relay's sentence.
+        text: String,
+    },
+    /// The relay is not the right one.
+    #[error(transparent)]
+    Relay(DialError),
+    /// Another agent has all its tunnels.
+    #[error(
+        "another agent with the same invite has taken over: only one can have a tunnel at a time, so this one stops"
+    )]
+    TakenOver,
+    /// None of its tunnels is allowed.
+    #[error("the relay opened none of the tunnels: {0}")]
+    Refused(String),
+}
+
+/// Keeps one agent linked.
+pub(crate) struct Connector {
+    settings: AgentSettings,
+    tunnels: watch::Receiver<Vec<Tunnel>>,
+    events: Events,
+    leave: CancellationToken,
+    /// Every link's tasks end with it.
+    parent: CancellationToken,
+    /// This process, for the relay's log.
+    agent: AgentId,
+}
+
+impl Connector {
+    pub fn new(
+        settings: AgentSettings,
+        tunnels: watch::Receiver<Vec<Tunnel>>,
+        events: Events,
+        leave: CancellationToken,
+        parent: CancellationToken,
+    ) -> Self {
+        Self {
+            settings,
+            tunnels,
+            events,
+            leave,
+            parent,
+            agent: AgentId(random_bytes()),
+        }
+    }
+
+    /// Links until asked to leave, then `None`, or until it has to give up.
+    pub async fn run(self) -> Option<GiveUp> {
+        let mut backoff = Backoff::new(self.settings.backoff_min, self.settings.backoff_max);
+        let mut addresses = Vec::new();
+        let mut away_since = tokio::time::Instant::now();
+        loop {
+            let dialed = tokio::select! {
+                biased; // leaving needs no relay
+                () = self.leave.cancelled() => return None,
+                dialed = self.dial(&mut addresses) => dialed,
+            };
+            let reason = match dialed {
+                Ok(dialed) => {
+                    let up_since = tokio::time::Instant::now();
+                    let link = link::run(
+                        &self.settings,
+                        &self.tunnels,
+                        &self.events,
+                        self.agent,
+                        dialed,
+                        &self.leave,
+                        &self.parent,
+                    );
+                    let end = link.await;
+                    away_since = tokio::time::Instant::now();
+                    if up_since.elapsed() >= SUCCESS {
+                        backoff.reset();
+                    }
+                    match end {
+                        LinkEnd::Left => return None,
+                        LinkEnd::GaveUp(reason) => return Some(reason),
+                        LinkEnd::Lost(reason) => reason,
+                    }
+                }
+                Err(error) if !error.can_heal() => return Some(GiveUp::Relay(error)),
+                Err(error) => describe(&error),
+            };
+            let wait = backoff.next_wait(random_unit());
+            tracing::warn!(
+                relay = self.settings.relay(),
+                reason,
+                wait_ms = wait.as_millis() as u64,
+                "no link, trying again"
+            );
+            self.events.emit(Event::Reconnecting {
+                reason,
+                wait_ms: wait.as_millis() as u64,
+            });
+            let ask_every = if away_since.elapsed() < LONG_AWAY {
+                ASK_EVERY
+            } else {
+                ASK_RARELY
+            };
+            tokio::select! {
+                () = self.leave.cancelled() => return None,
+                () = tokio::time::sleep(wait) => {}
+                () = wait_for_answer(&addresses, ask_every), if !addresses.is_empty() => {}
+            }
+        }
+    }
+
+    /// One try. A handshake retransmits ever more rarely, so a relay that comes back in the middle of one would be noticed late: once somebody answers
+    /// while it hangs, it is begun afresh.
+    async fn dial(&self, addresses: &mut Vec<SocketAddr>) -> Result<Dialed, DialError> {
+        let transport = connection_settings(&self.settings.transport, MAX_PLAYERS);
+        let mut found = Vec::new();
+        let restarted = {
+            let first = dial(&self.settings.invite, transport.clone(), DIAL_DEADLINE, &mut found);
+            tokio::pin!(first);
+            let known = addresses.clone();
+            let answered = async {
+                tokio::time::sleep(PATIENCE).await;
+                if known.is_empty() {
+                    std::future::pending::<()>().await;
+                }
+                wait_for_answer(&known, ASK_EVERY).await;
+            };
+            tokio::select! {
+                result = &mut first => Some(result),
+                () = answered => None,
+            }
+        };
+        let result = match restarted {
+            Some(result) => result,
+            None => dial(&self.settings.invite, transport, DIAL_DEADLINE, &mut found).await,
+        };
+        if !found.is_empty() {
+            *addresses = found;
+        }
+        result
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

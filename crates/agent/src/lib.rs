@@ -1,0 +1,135 @@
+//! The side of the tunnel next to the game server.
+//!
+//! An [`Agent`] keeps one link to its relay, opens its tunnels there, and carries the players that come over it to the game servers of its own
+//! configuration, and to nothing else, whatever the relay says.
+//!
+//! ```text
+//! connect   reach the relay, again and again, until it is reached or cannot be
+//! link      one link: hello, control messages, tunnels as the configuration changes
+//! tunnels   what is open right now, by the relay's ids
+//! tcp udp   players
+//! origin    dialling a game server, and saying once that it is down
+//! follow    the configuration file while the agent runs
+//! remember  what `spawnpoint agent INVITE TUNNEL...` leaves for the next start
+//! ```
+
+mod connect;
+mod follow;
+mod link;
+mod origin;
+pub mod remember;
+mod tcp;
+mod tunnels;
+mod udp;
+
+use std::time::Duration;
+
+use spawnpoint_config::agent::AgentConfig;
+use spawnpoint_config::tunnel::Tunnel;
+use spawnpoint_core::tuning::Tuning;
+use spawnpoint_net::TaskScope;
+use spawnpoint_ops::{Event, Events};
+use spawnpoint_proto::Invite;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use connect::GiveUp;
+pub use follow::follow_file;
+
+/// What an agent works with.
+#[derive(Clone, Debug)]
+pub struct AgentSettings {
+    /// The relay and the host's token.
+    pub invite: Invite,
+    /// How the connection is treated.
+    pub transport: Tuning,
+    /// The longest wait before the first new try.
+    pub backoff_min: Duration,
+    /// The longest wait before any new try.
+    pub backoff_max: Duration,
+    /// How long a game server may take to accept a connection.
+    pub origin_timeout: Duration,
+}
+
+impl AgentSettings {
+    /// The settings of a configuration, with `invite`.
+    pub fn new(config: &AgentConfig, invite: Invite) -> Self {
+        Self {
+            invite,
+            transport: config.links.transport,
+            backoff_min: config.links.backoff_min,
+            backoff_max: config.links.backoff_max,
+            origin_timeout: config.origin_timeout,
+        }
+    }
+
+    /// The relay as people name it.
+    pub fn relay(&self) -> String {
+        public_address(&self.invite.host, self.invite.port)
+    }
+}
+
+/// A running agent. Dropping it ends everything without grace; [`Agent::stop`] ends it with.
+pub struct Agent {
+    scope: TaskScope,
+    /// Cancelled to ask for a tidy end.
+    leave: CancellationToken,
+    end: oneshot::Receiver<GiveUp>,
+    events: Events,
+}
+
+impl Agent {
+    /// Starts an agent that exposes `tunnels`, whatever they are at the moment.
+    pub fn start(settings: AgentSettings, tunnels: watch::Receiver<Vec<Tunnel>>, events: Events) -> Self {
+        let scope = TaskScope::new(&CancellationToken::new());
+        let leave = CancellationToken::new();
+        let (gave_up, end) = oneshot::channel();
+        let connector =
+            connect::Connector::new(settings, tunnels, events.clone(), leave.clone(), scope.token().clone());
+        scope.spawn(async move {
+            if let Some(reason) = connector.run().await {
+                // Nobody waits for the answer of an agent that is being dropped.
+                let _ = gave_up.send(reason);
+            }
+        });
+        Self {
+            scope,
+            leave,
+            end,
+            events,
+        }
+    }
+
+    /// Waits until the agent gives up; it never does on what can heal.
+    pub async fn gave_up(&mut self) -> GiveUp {
+        match (&mut self.end).await {
+            Ok(reason) => {
+                self.events.emit(Event::Stopped {
+                    reason: reason.to_string(),
+                });
+                reason
+            }
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops: the relay is told, so that it closes the public ports at once.
+    pub async fn stop(self) {
+        self.leave.cancel();
+        // The farewell is one packet; a relay that is away need not be waited for.
+        self.scope.finished(Duration::from_secs(1)).await;
+        self.scope.close(Duration::from_secs(1)).await;
+        self.events.emit(Event::Stopped {
+            reason: "stopped on request".to_owned(),
+        });
+    }
+}
+
+/// `HOST:PORT` as people type it.
+fn public_address(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}

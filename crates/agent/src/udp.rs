@@ -1,0 +1,385 @@
+//! The UDP players of one link: a socket of its own for each, so that the game server tells them apart and nobody else can answer.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use spawnpoint_core::flow::{DropReason, FlowMirror, Limits, Received};
+use spawnpoint_net::{Clock, DatagramOutbox, TaskScope};
+use spawnpoint_ops::{Event, Events};
+use spawnpoint_proto::datagram::{Announcement, Header, Kind};
+use spawnpoint_proto::fragment::split;
+use spawnpoint_proto::{FlowId, Violation};
+use tokio::net::UdpSocket;
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::tcp::Visit;
+use crate::tunnels::{OpenTunnel, OpenTunnels};
+
+/// Players of one link at once; the relay's own limits are lower.
+const MAX_FLOWS: usize = 65_536;
+
+/// A flow lives this much longer here than at the relay, which tells us when it ends one.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Packets of a new player that wait until its socket is open.
+const MAX_WAITING: usize = 64;
+
+/// Drop counters are reported this often.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+std::thread_local! {
+    /// Where packets of game servers are read to before they are cut; one a thread, whatever the number of players.
+    static SCRATCH: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 65_536]);
+}
+
+/// The flows of one link.
+pub(crate) struct Flows {
+    clock: Clock,
+    events: Events,
+    tunnels: OpenTunnels,
+    outbox: DatagramOutbox,
+    mirror: Mutex<FlowMirror<Flow>>,
+    opened: Notify,
+    drops: [AtomicU64; DropReason::ALL.len()],
+}
+
+/// What a flow holds; dropping it ends its task and reports that its player left.
+struct Flow {
+    pipe: Arc<Pipe>,
+    tunnel: Arc<OpenTunnel>,
+    visit: Visit,
+    _task: DropGuard,
+}
+
+/// One player's way to the game server.
+#[derive(Debug)]
+struct Pipe {
+    state: Mutex<PipeState>,
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+#[derive(Debug)]
+enum PipeState {
+    /// The socket is being opened.
+    Waiting(VecDeque<Bytes>),
+    Open(Arc<UdpSocket>),
+}
+
+impl Flows {
+    pub fn new(idle: Duration, events: Events, tunnels: OpenTunnels, outbox: DatagramOutbox, clock: Clock) -> Self {
+        let limits = Limits {
+            idle: idle + GRACE,
+            flows: MAX_FLOWS,
+        };
+        Self {
+            clock,
+            events,
+            tunnels,
+            outbox,
+            mirror: Mutex::new(FlowMirror::new(limits)),
+            opened: Notify::new(),
+            drops: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// Takes datagrams until the connection is gone.
+    pub async fn receive(self: Arc<Self>, connection: quinn::Connection, scope: Arc<TaskScope>) {
+        while let Ok(mut datagram) = connection.read_datagram().await {
+            match Header::decode(&mut datagram) {
+                Ok(header) => self.on_datagram(header, datagram, &scope),
+                Err(_) => self.drop_packet(DropReason::Violation),
+            }
+        }
+    }
+
+    fn on_datagram(self: &Arc<Self>, header: Header, payload: Bytes, scope: &TaskScope) {
+        let Header { flow, kind } = header;
+        let (announced, fragment) = match kind {
+            Kind::Packet { announced, fragment } => (announced, fragment),
+            Kind::Close => {
+                let closed = self.mirror().close(flow);
+                return closed.into_iter().for_each(|flow| end(flow, "idle"));
+            }
+            // Only an agent confirms, and only an agent does not know.
+            Kind::Confirm | Kind::Unknown => {
+                tracing::debug!(
+                    reason = Violation::MalformedDatagram.as_str(),
+                    "the relay sent an agent's datagram"
+                );
+                return self.drop_packet(DropReason::Violation);
+            }
+        };
+        let now = self.clock.now();
+        let mut mirror = self.mirror();
+        let mut received = mirror.on_relay_packet(now, flow, announced, fragment, payload);
+        if let Ok(Received::New(announcement, payload)) = received {
+            let Some(tunnel) = self.tunnels.get(announcement.tunnel) else {
+                return self.drop_packet(DropReason::UnknownTunnel);
+            };
+            let entry = self.open(flow, announcement, tunnel, scope);
+            if let Err(reason) = mirror.open(now, flow, entry) {
+                return self.drop_packet(reason);
+            }
+            self.opened.notify_one();
+            received = mirror.on_relay_packet(now, flow, announced, fragment, payload);
+        }
+        let forward = match received {
+            Ok(Received::Packet(entry, packet)) => Ok(Some((entry.pipe.clone(), packet))),
+            Ok(Received::Part | Received::New(..)) => Ok(None),
+            Ok(Received::Unknown) => Err(DropReason::UnknownFlow),
+            Err(reason) => Err(reason),
+        };
+        drop(mirror);
+        match forward {
+            Ok(forward) => {
+                if announced.is_some() {
+                    self.tell(flow, Kind::Confirm);
+                }
+                if let Some((pipe, packet)) = forward
+                    && let Err(reason) = pipe.send(packet)
+                {
+                    self.drop_packet(reason);
+                }
+            }
+            Err(reason) => {
+                if reason == DropReason::UnknownFlow {
+                    self.tell(flow, Kind::Unknown);
+                }
+                self.drop_packet(reason);
+            }
+        }
+    }
+
+    fn open(self: &Arc<Self>, id: FlowId, announced: Announcement, tunnel: Arc<OpenTunnel>, scope: &TaskScope) -> Flow {
+        let pipe = Arc::new(Pipe {
+            state: Mutex::new(PipeState::Waiting(VecDeque::new())),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+        });
+        let token = CancellationToken::new();
+        let visit = Visit::begin(self.events.clone(), &tunnel, format!("udp-{id}"), announced.player);
+        let (flows, served, stopped) = (self.clone(), (tunnel.clone(), pipe.clone()), token.clone());
+        scope.spawn(async move {
+            let (tunnel, pipe) = served;
+            tokio::select! {
+                biased; // a closed flow sends nothing more
+                () = stopped.cancelled() => {}
+                () = flows.serve(id, &tunnel, &pipe) => {}
+            }
+        });
+        Flow {
+            pipe,
+            tunnel,
+            visit,
+            _task: token.drop_guard(),
+        }
+    }
+
+    /// Opens the flow's socket, hands over what has waited for it, then carries the server's packets back.
+    async fn serve(&self, id: FlowId, tunnel: &OpenTunnel, pipe: &Pipe) {
+        let socket = match tunnel.origin.open_udp().await {
+            Ok(socket) => Arc::new(socket),
+            Err(_) => {
+                self.drop_packet(DropReason::OriginRefused);
+                self.tell(id, Kind::Close);
+                let closed = self.mirror().close(id);
+                return closed.into_iter().for_each(|flow| end(flow, "origin_unreachable"));
+            }
+        };
+        pipe.open(socket.clone())
+            .into_iter()
+            .for_each(|reason| self.drop_packet(reason));
+        loop {
+            match receive(&socket, |packet| self.on_origin_packet(id, packet)).await {
+                Ok(length) => {
+                    tunnel.origin.is_up();
+                    pipe.down.fetch_add(length as u64, Ordering::Relaxed);
+                }
+                // The server's machine says that nobody listens on the port: this player's packets are lost until somebody does.
+                Err(error) if is_refusal(&error) => {
+                    tunnel.origin.is_down(&error);
+                    self.drop_packet(DropReason::OriginRefused);
+                }
+                Err(error) => {
+                    tracing::warn!(tunnel = %tunnel.tunnel.name, %error, "a player's socket failed");
+                    self.tell(id, Kind::Close);
+                    let closed = self.mirror().close(id);
+                    return closed.into_iter().for_each(|flow| end(flow, "local_reset"));
+                }
+            }
+        }
+    }
+
+    fn on_origin_packet(&self, id: FlowId, packet: &[u8]) {
+        let number = self.mirror().on_origin_packet(self.clock.now(), id);
+        match number {
+            Some(number) => self
+                .outbox
+                .push(id, split(id, None, packet, number, self.outbox.max_datagram())),
+            None => self.drop_packet(DropReason::UnknownFlow),
+        }
+    }
+
+    /// Lets flows expire and reports drops, as long as it is polled.
+    pub async fn keep(self: Arc<Self>) {
+        let mut report = tokio::time::interval(REPORT_EVERY);
+        loop {
+            let next = self.mirror().poll_timeout();
+            let expiry = async {
+                match next {
+                    Some(time) => tokio::time::sleep_until(self.clock.instant(time)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = expiry => {
+                    let ended = self.mirror().handle_timeout(self.clock.now());
+                    for (id, flow) in ended {
+                        self.tell(id, Kind::Close);
+                        end(flow, "idle");
+                    }
+                }
+                () = self.opened.notified() => {}
+                _ = report.tick() => self.report(),
+            }
+        }
+    }
+
+    /// Ends the flows of a tunnel that was closed.
+    pub fn close_tunnel(&self, tunnel: &Arc<OpenTunnel>) {
+        let closed = self
+            .mirror()
+            .close_if(|_, flow| Arc::ptr_eq(&flow.tunnel.scope, &tunnel.scope));
+        closed.into_iter().for_each(|(_, flow)| end(flow, "tunnel_closed"));
+    }
+
+    /// Ends every flow, with the link.
+    pub fn close(&self) {
+        let closed = self.mirror().close_if(|_, _| true);
+        closed.into_iter().for_each(|(_, flow)| end(flow, "link_lost"));
+        self.report();
+    }
+
+    fn report(&self) {
+        let abandoned = self.mirror().take_abandoned();
+        self.count(DropReason::Incomplete, abandoned);
+        for dropped in self.outbox.take_dropped().values() {
+            self.count(DropReason::QueueFull, dropped.full);
+            self.count(DropReason::TooOld, dropped.aged);
+        }
+        for reason in DropReason::ALL {
+            let count = self.drops[reason as usize].swap(0, Ordering::Relaxed);
+            if count > 0 {
+                tracing::debug!(reason = reason.as_str(), count, "datagrams dropped");
+                self.events.emit(Event::DatagramsDropped {
+                    reason: reason.as_str(),
+                    count,
+                });
+            }
+        }
+    }
+
+    fn tell(&self, flow: FlowId, kind: Kind) {
+        let mut datagram = BytesMut::with_capacity(8);
+        Header { flow, kind }.encode(&mut datagram);
+        self.outbox.push(flow, std::iter::once(datagram.freeze()));
+    }
+
+    fn drop_packet(&self, reason: DropReason) {
+        self.count(reason, 1);
+    }
+
+    fn count(&self, reason: DropReason, count: u64) {
+        self.drops[reason as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn mirror(&self) -> MutexGuard<'_, FlowMirror<Flow>> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pipe {
+    fn send(&self, packet: Bytes) -> Result<(), DropReason> {
+        let socket = match &mut *self.state() {
+            PipeState::Waiting(packets) if packets.len() >= MAX_WAITING => return Err(DropReason::QueueFull),
+            PipeState::Waiting(packets) => {
+                packets.push_back(packet);
+                return Ok(());
+            }
+            PipeState::Open(socket) => socket.clone(),
+        };
+        self.send_on(&socket, &packet)
+    }
+
+    fn send_on(&self, socket: &UdpSocket, packet: &[u8]) -> Result<(), DropReason> {
+        // The first try may only be told what became of the packet before it.
+        let sent = match socket.try_send(packet) {
+            Err(error) if is_refusal(&error) => socket.try_send(packet),
+            result => result,
+        };
+        match sent {
+            Ok(_) => {
+                self.up.fetch_add(packet.len() as u64, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(DropReason::SocketFull),
+            Err(_) => Err(DropReason::OriginRefused),
+        }
+    }
+
+    /// Sends what has waited, in order, and lets further packets pass; returns what could not be sent.
+    fn open(&self, socket: Arc<UdpSocket>) -> Vec<DropReason> {
+        let mut state = self.state();
+        let waiting = match &mut *state {
+            PipeState::Waiting(packets) => std::mem::take(packets),
+            PipeState::Open(_) => VecDeque::new(),
+        };
+        let failed = waiting
+            .iter()
+            .filter_map(|packet| self.send_on(&socket, packet).err())
+            .collect();
+        *state = PipeState::Open(socket);
+        failed
+    }
+
+    fn state(&self) -> MutexGuard<'_, PipeState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end(flow: Flow, reason: &'static str) {
+    let (up, down) = (
+        flow.pipe.up.load(Ordering::Relaxed),
+        flow.pipe.down.load(Ordering::Relaxed),
+    );
+    flow.visit.end(reason, up, down);
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Waits for one packet and hands it over; returns its length.
+async fn receive(socket: &UdpSocket, take: impl Fn(&[u8])) -> io::Result<usize> {
+    loop {
+        socket.readable().await?;
+        let received = SCRATCH.with_borrow_mut(|scratch| {
+            let length = socket.try_recv(scratch)?;
+            take(&scratch[..length]);
+            Ok(length)
+        });
+        match received {
+            Err(error) if io::Error::kind(&error) == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! `relay.toml`: the public side.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use spawnpoint_core::port::PortSet;
+
+use crate::ConfigError;
+use crate::document::{self, Document};
+use crate::link::{self, Transport};
+use crate::log::Log;
+use crate::tunnel::is_host;
+
+/// Everything that `relay.toml` can say; `Default` is a relay without any file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RelayConfig {
+    /// The UDP address on which agents are awaited. `[::]` means IPv6 and IPv4, or IPv4 alone where the machine has no IPv6.
+    pub listen: SocketAddr,
+    /// The name or address, without port and brackets, that invites and agents show; found out when absent.
+    pub public_host: Option<String>,
+    /// Where hosts, reserved ports and the relay's own certificate are kept; the system's usual place when absent.
+    pub data_dir: Option<PathBuf>,
+    /// The players' side.
+    pub players: Players,
+    /// The agents' side.
+    pub links: Links,
+    /// What the relay shows to agents.
+    pub certificate: Certificate,
+    /// Where health, metrics and the admin pages are served; nowhere when absent.
+    pub admin: Option<SocketAddr>,
+    /// What is logged.
+    pub log: Log,
+    /// How long a relay that goes down waits for its players to leave.
+    pub drain_deadline: Duration,
+}
+
+/// `[players]`: public ports and what is allowed on them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Players {
+    /// The address on which public ports listen.
+    pub bind: IpAddr,
+    /// The pool of public ports.
+    pub ports: PortSet,
+    /// Players on the whole relay at once.
+    pub max_players: u32,
+    /// Players of one host at once, unless its grant says less.
+    pub max_players_per_host: u32,
+    /// Players of one address (IPv4 /32, IPv6 /64) at once.
+    pub max_players_per_address: u32,
+    /// New players a second from one address, over time.
+    pub new_players_per_address: u32,
+    /// New players that one address may bring at once before the rate counts.
+    pub new_players_burst: u32,
+    /// How long a UDP player may be silent before its flow is forgotten.
+    pub udp_idle: Duration,
+}
+
+/// `[links]`: the connections to agents.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Links {
+    /// How long players wait for an agent that is away.
+    pub resume_window: Duration,
+    /// Agents at once.
+    pub max_links: u32,
+    /// Tunnels of one host at once; 8 bits number the UDP ones in every packet, hence at most 255.
+    pub max_tunnels_per_host: u32,
+    /// How long a connecting agent may take until its hello is complete.
+    pub handshake_timeout: Duration,
+    /// How their connections are treated.
+    pub transport: Transport,
+}
+
+/// `[certificate]`: how agents know that this is their relay.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Certificate {
+    /// The operator's own certificate; the relay makes one and keeps it in its data directory when absent.
+    pub files: Option<CertificateFiles>,
+    /// How new invites tell agents to verify it.
+    pub verify: Verify,
+}
+
+/// A certificate that the operator brings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateFiles {
+    /// The chain, PEM, the relay's own certificate first.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// How agents verify the relay's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Verify {
+    /// It must be exactly this certificate, whoever signed it.
+    #[default]
+    Pin,
+    /// It must be valid for the relay's name by the authorities that the agent's machine trusts; it may be renewed.
+    Name,
+}
+
+impl Verify {
+    /// Both ways.
+    pub const ALL: [Self; 2] = [Self::Pin, Self::Name];
+
+    /// The word used in configuration and settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Name => "name",
+        }
+    }
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), spawnpoint_proto::DEFAULT_PORT),
+            public_host: None,
+            data_dir: None,
+            players: Players::default(),
+            links: Links::default(),
+            certificate: Certificate::default(),
+            admin: Some(SocketAddr::from(([127, 0, 0, 1], 7844))),
+            log: Log::default(),
+            drain_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Players {
+    fn default() -> Self {
+        Self {
+            bind: Ipv6Addr::UNSPECIFIED.into(),
+            ports: PortSet::range(25565..=25664),
+            max_players: 10_000,
+            max_players_per_host: 1_000,
+            max_players_per_address: 64,
+            new_players_per_address: 10,
+            new_players_burst: 40,
+            udp_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            resume_window: Duration::from_secs(30),
+            max_links: 1_024,
+            max_tunnels_per_host: 32,
+            handshake_timeout: Duration::from_secs(5),
+            transport: Transport::default(),
+        }
+    }
+}
+
+impl RelayConfig {
+    /// Reads `text`, which came from `path`; the path is for messages, and relative paths in the text start at its directory.
+    ///
+    /// # Errors
+    /// [`ConfigError::Syntax`] or [`ConfigError::Invalid`] with every mistake.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut document = Document::parse(text, path)?;
+        let config = Self::read(&mut document);
+        document.finish(config)
+    }
+
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`], and those of [`RelayConfig::parse`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&document::load(path)?, path)
+    }
+
+    pub(crate) fn read(document: &mut Document<'_>) -> Self {
+        let default = Self::default();
+        let mut top = document.top();
+        let rule = "an address and a port such as \"[::]:7843\" or \"203.0.113.5:7843\"";
+        let listen = top
+            .text("listen", Some("\"[::]:7843\""), rule, plain::<SocketAddr>)
+            .unwrap_or(default.listen);
+        let public_host = top.text(
+            "public_host",
+            None,
+            "a host name or an address, without port",
+            public_host,
+        );
+        let data_dir = top.path("data_dir");
+        Self {
+            listen,
+            public_host,
+            data_dir,
+            players: Players::read(document),
+            links: Links::read(document),
+            certificate: Certificate::read(document),
+            admin: admin(document, default.admin),
+            log: Log::read(document),
+            drain_deadline: {
+                let longest = Duration::from_secs(3_600);
+                document
+                    .section("drain")
+                    .duration("deadline", default.drain_deadline, Duration::ZERO..=longest)
+            },
+        }
+    }
+}
+
+impl Players {
+    fn read(document: &mut Document<'_>) -> Self {
+        const MOST: u32 = 1_000_000;
+        let default = Self::default();
+        let mut players = document.section("players");
+        let bind = players.text(
+            "bind",
+            Some("\"::\""),
+            "an address of this machine, \"::\" or \"0.0.0.0\"",
+            plain::<IpAddr>,
+        );
+        let rule = "ports and ranges such as \"25565-25664\" or \"25565,30000-30010\"";
+        let ports = players.text("ports", Some("\"25565-25664\""), rule, |text| {
+            text.parse::<PortSet>().map_err(|error| error.to_string())
+        });
+        Self {
+            bind: bind.unwrap_or(default.bind),
+            ports: ports.unwrap_or(default.ports),
+            max_players: players.count("max_players", default.max_players, 1..=MOST),
+            max_players_per_host: players.count("max_players_per_host", default.max_players_per_host, 1..=MOST),
+            max_players_per_address: players.count(
+                "max_players_per_address",
+                default.max_players_per_address,
+                1..=MOST,
+            ),
+            new_players_per_address: players.rate(
+                "new_players_per_address",
+                default.new_players_per_address,
+                1..=10_000,
+            ),
+            new_players_burst: players.count("new_players_burst", default.new_players_burst, 1..=100_000),
+            udp_idle: players.duration(
+                "udp_idle",
+                default.udp_idle,
+                Duration::from_secs(5)..=Duration::from_secs(3_600),
+            ),
+        }
+    }
+}
+
+impl Links {
+    fn read(document: &mut Document<'_>) -> Self {
+        const SECS: fn(u64) -> Duration = Duration::from_secs;
+        let default = Self::default();
+        let mut links = document.section("links");
+        Self {
+            resume_window: links.duration("resume_window", default.resume_window, SECS(1)..=SECS(600)),
+            max_links: links.count("max_links", default.max_links, 1..=65_535),
+            max_tunnels_per_host: links.count("max_tunnels_per_host", default.max_tunnels_per_host, 1..=255),
+            handshake_timeout: links.duration(
+                "handshake_timeout",
+                default.handshake_timeout,
+                Duration::from_millis(500)..=SECS(60),
+            ),
+            transport: link::read(&mut links),
+        }
+    }
+}
+
+impl Certificate {
+    fn read(document: &mut Document<'_>) -> Self {
+        let mut certificate = document.section("certificate");
+        let files = match (certificate.path("cert"), certificate.path("key")) {
+            (Some(cert), Some(key)) => Some(CertificateFiles { cert, key }),
+            _ => None,
+        };
+        for (one, other) in [("cert", "key"), ("key", "cert")] {
+            if certificate.has(one) && !certificate.has(other) {
+                let text = format!(
+                    "`certificate.{one}` needs `certificate.{other}` beside it, or leave both out for the relay's own"
+                );
+                certificate.mistake(one, &text);
+            }
+        }
+        let default = if certificate.has("cert") {
+            Verify::Name
+        } else {
+            Verify::Pin
+        };
+        let verify = certificate.word("verify", default, &Verify::ALL, Verify::as_str);
+        if verify == Verify::Name && !certificate.has("cert") {
+            let text = "`certificate.verify = \"name\"` needs `certificate.cert` and `certificate.key`: no authority knows the certificate that a \
+                        relay makes for itself, so agents can only pin it";
+            certificate.mistake("verify", text);
+        }
+        Self { files, verify }
+    }
+}
+
+fn admin(document: &mut Document<'_>, default: Option<SocketAddr>) -> Option<SocketAddr> {
+    let mut admin = document.section("admin");
+    let rule = "an address and a port such as \"127.0.0.1:7844\"";
+    let listen = admin
+        .text("listen", Some("\"127.0.0.1:7844\""), rule, plain::<SocketAddr>)
+        .or(default);
+    listen.filter(|_| admin.flag("enabled", true))
+}
+
+fn plain<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.trim().parse().map_err(|_| String::new())
+}
+
+fn public_host(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let host = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    if is_host(host) {
+        Ok(host.to_ascii_lowercase())
+    } else {
+        Err(String::new())
+    }
+}
+
+#[cfg(test)]
+mod tests;

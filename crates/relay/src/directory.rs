@@ -1,0 +1,135 @@
+//! The host directory for tasks: calls go through the blocking pool, changes are noticed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use spawnpoint_core::grant::UnixTime;
+use spawnpoint_core::port::PortSet;
+use spawnpoint_core::token::SecretHash;
+use spawnpoint_proto::control::TunnelRequest;
+use spawnpoint_store::{Directory, Host, HostId, ReserveError, StoreError};
+use tokio::sync::watch;
+
+/// How often the directory is asked whether another process changed it. It is one read of a page that is in memory; a change must be live within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The directory; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Hosts {
+    directory: Arc<dyn Directory>,
+    changed: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Hosts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hosts")
+    }
+}
+
+impl Hosts {
+    pub fn new(directory: Arc<dyn Directory>) -> Self {
+        Self {
+            directory,
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Sees a new value whenever hosts or grants may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Looks for changes as long as it is polled.
+    pub async fn watch(&self) {
+        let mut pace = tokio::time::interval(LOOK_EVERY);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last = None;
+        loop {
+            pace.tick().await;
+            match self.call(|directory| directory.version()).await {
+                Ok(version) if last != Some(version) => {
+                    last = Some(version);
+                    self.changed.send_replace(version);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(error = %chain(&error), "the directory could not be read"),
+            }
+        }
+    }
+
+    pub async fn by_token(&self, token: SecretHash) -> Result<Option<Host>, StoreError> {
+        self.call(move |directory| directory.host_by_token(&token)).await
+    }
+
+    pub async fn host(&self, id: HostId) -> Result<Option<Host>, StoreError> {
+        self.call(move |directory| directory.host(id)).await
+    }
+
+    pub async fn touch(&self, id: HostId, now: UnixTime) -> Result<(), StoreError> {
+        self.call(move |directory| directory.touch(id, now)).await
+    }
+
+    /// Gives a tunnel its public port; those in `busy` belong to other programs.
+    pub async fn reserve(
+        &self,
+        host: HostId,
+        request: &TunnelRequest,
+        allowed: PortSet,
+        busy: HashSet<u16>,
+    ) -> Result<u16, ReserveError> {
+        let (name, protocol) = (request.name.clone(), request.protocol);
+        let (wanted, preferred) = (request.public_port, request.preferred_port);
+        self.call(move |directory| {
+            directory.reserve(host, &name, protocol, wanted, preferred, &allowed, &|port| {
+                busy.contains(&port)
+            })
+        })
+        .await
+    }
+
+    /// The port that a tunnel already has for good.
+    pub async fn reserved(&self, host: HostId, request: &TunnelRequest) -> Result<Option<u16>, StoreError> {
+        let (name, protocol) = (request.name.clone(), request.protocol);
+        let reservations = self.call(move |directory| directory.reservations(host)).await?;
+        let own = reservations
+            .into_iter()
+            .find(|own| own.tunnel == name && own.protocol == protocol);
+        Ok(own.map(|own| own.port))
+    }
+
+    /// Gives back what [`Hosts::reserve`] gave when nothing came of it.
+    pub async fn release(&self, host: HostId, request: &TunnelRequest) -> Result<bool, StoreError> {
+        let (name, protocol) = (request.name.clone(), request.protocol);
+        self.call(move |directory| directory.release(host, &name, protocol))
+            .await
+    }
+
+    pub async fn set_setting(&self, key: &'static str, value: String) -> Result<(), StoreError> {
+        self.call(move |directory| directory.set_setting(key, &value)).await
+    }
+
+    async fn call<T, E>(&self, call: impl FnOnce(&dyn Directory) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let directory = self.directory.clone();
+        match tokio::task::spawn_blocking(move || call(&*directory)).await {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

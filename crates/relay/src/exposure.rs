@@ -1,0 +1,215 @@
+//! One public port: it accepts players and looks up where they go.
+//!
+//! The accept loop asks admission and hands the player to a task of its tunnel; it waits for nothing but the next player.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use spawnpoint_core::admission::{DenyReason, Permit};
+use spawnpoint_core::flow::DropReason;
+use spawnpoint_core::route::{PublicPort, Route};
+use spawnpoint_net::{BindError, PacketBuffers, PacketSocket, TaskScope, abort, bind_tcp, bind_udp};
+use spawnpoint_ops::TunnelLabels;
+use spawnpoint_proto::Protocol;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::link::Link;
+use crate::refuse;
+use crate::registry::Routes;
+use crate::tcp;
+use crate::tunnel::Tunnel;
+use crate::udp::UdpTunnel;
+
+/// Players of one port who are being told at the same time why they cannot enter; further ones are cut off without words.
+const REFUSALS: usize = 64;
+
+/// A pause after an accept that failed for want of descriptors or memory, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// An open public port; it closes when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Exposure {
+    scope: TaskScope,
+    packets: Option<Arc<PacketSocket>>,
+}
+
+impl Exposure {
+    /// Opens `port` and starts accepting.
+    pub fn open(
+        context: &Arc<Context>,
+        port: PublicPort,
+        routes: watch::Receiver<Routes>,
+        parent: &CancellationToken,
+    ) -> Result<Self, BindError> {
+        let address = SocketAddr::new(context.config.players.bind, port.1);
+        let scope = TaskScope::new(parent);
+        let mut packets = None;
+        match port.0 {
+            Protocol::Tcp => {
+                let doorman = Doorman {
+                    context: context.clone(),
+                    port,
+                    routes,
+                };
+                scope.spawn(doorman.accept(bind_tcp(address)?, TaskScope::new(scope.token())));
+            }
+            Protocol::Udp => {
+                let socket = PacketSocket::new(bind_udp(address)?).map_err(|source| BindError {
+                    protocol: "udp",
+                    address,
+                    source,
+                })?;
+                let socket = Arc::new(socket);
+                packets = Some(socket.clone());
+                let receiver = Receiver {
+                    context: context.clone(),
+                    port,
+                    routes,
+                    target: None,
+                };
+                scope.spawn(receiver.receive(socket));
+            }
+        }
+        Ok(Self { scope, packets })
+    }
+
+    /// The socket, when the port carries packets.
+    pub fn packets(&self) -> Option<Arc<PacketSocket>> {
+        self.packets.clone()
+    }
+
+    /// Closes a listener. A port of packets stays: players who are in still need it, and admission refuses new ones.
+    pub fn stop_accepting(&mut self) {
+        if self.packets.is_none() {
+            self.scope.cancel();
+        }
+    }
+}
+
+/// Accepts the TCP players of one port.
+struct Doorman {
+    context: Arc<Context>,
+    port: PublicPort,
+    routes: watch::Receiver<Routes>,
+}
+
+impl Doorman {
+    async fn accept(self, listener: TcpListener, refusing: TaskScope) {
+        let refusals = Arc::new(Semaphore::new(REFUSALS));
+        loop {
+            let (socket, player) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(port = self.port.1, %error, "a player could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let player = SocketAddr::new(player.ip().to_canonical(), player.port());
+            let routes = self.routes.borrow().clone();
+            let Some(route) = routes.get(self.port) else {
+                abort(socket);
+                continue;
+            };
+            match self.enter(route, player.ip()) {
+                Ok((link, tunnel, permit)) => {
+                    let game = route.game.clone();
+                    let inner = tunnel.clone();
+                    tunnel.scope.spawn(async move {
+                        tcp::carry(&inner, link.connection.clone(), socket, player, game.as_deref(), permit).await;
+                    });
+                }
+                Err(reason) => self.deny(route, socket, player, reason, &refusals, &refusing),
+            }
+        }
+    }
+
+    fn enter(&self, route: &Route<Arc<Link>>, ip: IpAddr) -> Result<(Arc<Link>, Arc<Tunnel>, Permit), DenyReason> {
+        let (link, id) = route.target.as_ref().ok_or(DenyReason::NoAgent)?;
+        let tunnel = link.tunnel(*id).ok_or(DenyReason::NoAgent)?;
+        let permit = self
+            .context
+            .players
+            .admit(self.context.clock.now(), ip, &tunnel.places)?;
+        Ok((link.clone(), tunnel, permit))
+    }
+
+    fn deny(
+        &self,
+        route: &Route<Arc<Link>>,
+        socket: TcpStream,
+        player: SocketAddr,
+        reason: DenyReason,
+        refusals: &Arc<Semaphore>,
+        refusing: &TaskScope,
+    ) {
+        self.context.metrics.denied(reason.as_str());
+        tracing::debug!(%player, tunnel = %route.name, reason = reason.as_str(), "player denied");
+        // Whoever comes too often gets no conversation out of it.
+        let is_worth_words = reason != DenyReason::PlayerRate && refuse::has_words(route.game.as_deref());
+        match refusals.clone().try_acquire_owned() {
+            Ok(place) if is_worth_words => refusing.spawn(async move {
+                refuse::tell(socket, refuse::words_for_denied(reason), &[]).await;
+                drop(place);
+            }),
+            _ => abort(socket),
+        }
+    }
+}
+
+/// Receives the packets of one port.
+struct Receiver {
+    context: Arc<Context>,
+    port: PublicPort,
+    routes: watch::Receiver<Routes>,
+    /// The tunnel that the port led to when the routes were last read.
+    target: Option<Arc<UdpTunnel>>,
+}
+
+impl Receiver {
+    async fn receive(mut self, socket: Arc<PacketSocket>) {
+        let mut buffers = PacketBuffers::default();
+        loop {
+            let received = socket.receive(&mut buffers, |player, local, packet| match self.target() {
+                Some(udp) => udp.on_player_packet(player, local, packet),
+                None => self.drop_packet(),
+            });
+            if let Err(error) = received.await {
+                tracing::warn!(port = self.port.1, %error, "packets could not be received");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    fn target(&mut self) -> Option<&Arc<UdpTunnel>> {
+        if self.target.is_none() || self.routes.has_changed().unwrap_or(false) {
+            let routes = self.routes.borrow_and_update().clone();
+            self.target = routes.get(self.port).and_then(|route| {
+                let (link, id) = route.target.as_ref()?;
+                link.tunnel(*id)?.udp.clone()
+            });
+        }
+        self.target.as_ref()
+    }
+
+    fn drop_packet(&self) {
+        let labels = |route: &Route<Arc<Link>>| {
+            let host = route
+                .target
+                .as_ref()
+                .map_or_else(String::new, |(link, _)| link.host_name.clone());
+            TunnelLabels {
+                host,
+                tunnel: route.name.to_string(),
+                protocol: Protocol::Udp.as_str(),
+            }
+        };
+        if let Some(labels) = self.routes.borrow().get(self.port).map(labels) {
+            self.context.metrics.dropped(&labels, DropReason::NoAgent.as_str(), 1);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The public side of the tunnel.
+//!
+//! A [`Relay`] listens for agents, opens public ports for their tunnels and carries players to them. It composes: rules come from `spawnpoint-core`, bytes
+//! from `spawnpoint-proto`, sockets from `spawnpoint-net`; here are the tasks, and who owns which state.
+//!
+//! ```text
+//! welcome   an agent's connection, from its first packet to its welcome or reject
+//! link      one welcomed agent: its control messages, its datagrams, its tunnels
+//! registry  the supervisor: which link holds which tunnel, which public sockets are open
+//! exposure  one public port: accepts players and looks up where they go
+//! tcp udp   one TCP player; the UDP players of one tunnel
+//! refuse    what a player is told who cannot enter
+//! ```
+//! [`office`] is what an operator does with hosts while the relay runs.
+
+mod certificate;
+mod context;
+mod directory;
+mod exposure;
+mod link;
+mod meter;
+pub mod office;
+mod refuse;
+mod registry;
+mod start;
+mod tcp;
+mod tunnel;
+mod udp;
+mod welcome;
+
+pub use start::{Relay, RelayError, RelayInfo};

@@ -1,0 +1,33 @@
+//! Bytes of a session, counted for the session and for its tunnel at once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::metrics::counter::Counter;
+use spawnpoint_net::Meter;
+
+/// One direction of one session.
+#[derive(Debug)]
+pub(crate) struct SessionMeter {
+    session: AtomicU64,
+    tunnel: Counter,
+}
+
+impl SessionMeter {
+    pub const fn new(tunnel: Counter) -> Self {
+        Self {
+            session: AtomicU64::new(0),
+            tunnel,
+        }
+    }
+}
+
+impl Meter for SessionMeter {
+    fn add(&self, bytes: u64) {
+        self.session.fetch_add(bytes, Ordering::Relaxed);
+        self.tunnel.inc_by(bytes);
+    }
+
+    fn total(&self) -> u64 {
+        self.session.load(Ordering::Relaxed)
+    }
+}

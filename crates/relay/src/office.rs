@@ -1,0 +1,223 @@
+//! What an operator does with hosts, on the relay's machine, while the relay runs or not.
+//!
+//! The directory is the meeting point: the running relay left its address and certificate there for invites, and notices within a second what is changed
+//! here.
+
+use std::path::{Path, PathBuf};
+
+use spawnpoint_core::grant::{Grant, PortRule, ProtocolSet, UnixTime};
+use spawnpoint_core::token::SecretHash;
+use spawnpoint_net::{random_bytes, unix_now};
+use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust};
+use spawnpoint_store::{Directory, Host, Reservation, SqliteDirectory, StoreError};
+
+/// The name or address in invites.
+pub(crate) const PUBLIC_HOST: &str = "public_host";
+/// The port for agents.
+pub(crate) const AGENT_PORT: &str = "agent_port";
+/// The hash of the certificate that the relay shows.
+pub(crate) const CERTIFICATE_HASH: &str = "certificate_hash";
+/// `pin` or `name`.
+pub(crate) const VERIFY: &str = "verify";
+
+/// What cannot be done with hosts.
+#[derive(Debug, thiserror::Error)]
+pub enum OfficeError {
+    /// The directory says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No relay has ever run here.
+    #[error("no relay has run with the data directory {}: start `spawnpoint relay` first, or name its directory with --data-dir", .0.display())]
+    NoRelay(PathBuf),
+    /// There is no such host.
+    #[error("there is no host `{0}`: `spawnpoint host list` shows all")]
+    NoSuchHost(HostName),
+}
+
+/// Changes to a grant; what is `None` stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct GrantChange {
+    /// Protocols.
+    pub protocols: Option<ProtocolSet>,
+    /// Public ports.
+    pub ports: Option<PortRule>,
+    /// Host names.
+    pub hostnames: Option<Vec<String>>,
+    /// Players at once.
+    pub max_players: Option<Option<std::num::NonZeroU32>>,
+    /// End.
+    pub expires: Option<Option<UnixTime>>,
+}
+
+impl GrantChange {
+    /// `grant` with the changes.
+    pub fn apply(self, grant: Grant) -> Grant {
+        Grant {
+            protocols: self.protocols.unwrap_or(grant.protocols),
+            ports: self.ports.unwrap_or(grant.ports),
+            hostnames: self.hostnames.unwrap_or(grant.hostnames),
+            max_players: self.max_players.unwrap_or(grant.max_players),
+            expires: self.expires.unwrap_or(grant.expires),
+        }
+    }
+}
+
+/// The directory of one relay, opened for an operator.
+pub struct Office {
+    directory: SqliteDirectory,
+    data_dir: PathBuf,
+}
+
+impl Office {
+    /// Opens the directory of the relay whose data is in `data_dir`.
+    ///
+    /// # Errors
+    /// [`OfficeError::NoRelay`] when no relay has run there, and what is wrong with the directory.
+    pub fn open(data_dir: &Path) -> Result<Self, OfficeError> {
+        if !data_dir.is_dir() {
+            return Err(OfficeError::NoRelay(data_dir.to_owned()));
+        }
+        let directory = SqliteDirectory::open(data_dir)?;
+        Ok(Self {
+            directory,
+            data_dir: data_dir.to_owned(),
+        })
+    }
+
+    /// Adds a host and returns its invite, which names `public_host` instead of what the relay found, if given.
+    ///
+    /// # Errors
+    /// When the host exists, or no relay has run yet.
+    pub fn invite(&self, name: &HostName, grant: &Grant, public_host: Option<&str>) -> Result<Invite, OfficeError> {
+        let invite = self.draft(public_host)?;
+        self.directory
+            .create_host(name, &SecretHash::of_token(&invite.token), grant, unix_now())?;
+        Ok(invite)
+    }
+
+    /// Replaces a host's token and returns the new invite; the old one is worth nothing from then on.
+    ///
+    /// # Errors
+    /// When there is no such live host.
+    pub fn rotate(&self, name: &HostName, public_host: Option<&str>) -> Result<Invite, OfficeError> {
+        let invite = self.draft(public_host)?;
+        self.directory.rotate(name, &SecretHash::of_token(&invite.token))?;
+        Ok(invite)
+    }
+
+    /// Ends a host; a running relay closes its links.
+    ///
+    /// # Errors
+    /// When there is no such host.
+    pub fn revoke(&self, name: &HostName) -> Result<(), OfficeError> {
+        Ok(self.directory.revoke(name, unix_now())?)
+    }
+
+    /// Changes a host's grant and returns the new one.
+    ///
+    /// # Errors
+    /// When there is no such live host.
+    pub fn grant(&self, name: &HostName, change: GrantChange) -> Result<Grant, OfficeError> {
+        let (host, _) = self.host(name)?;
+        let grant = change.apply(host.grant);
+        self.directory.set_grant(name, &grant)?;
+        Ok(grant)
+    }
+
+    /// A host with its reserved ports.
+    ///
+    /// # Errors
+    /// When there is no such host.
+    pub fn host(&self, name: &HostName) -> Result<(Host, Vec<Reservation>), OfficeError> {
+        let host = self
+            .directory
+            .host_by_name(name)?
+            .ok_or_else(|| OfficeError::NoSuchHost(name.clone()))?;
+        let reservations = self.directory.reservations(host.id)?;
+        Ok((host, reservations))
+    }
+
+    /// Every host with its reserved ports, by name.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn hosts(&self) -> Result<Vec<(Host, Vec<Reservation>)>, OfficeError> {
+        let hosts = self.directory.hosts()?;
+        let with_ports = hosts
+            .into_iter()
+            .map(|host| Ok((self.directory.reservations(host.id)?, host)));
+        with_ports
+            .map(|pair: Result<_, StoreError>| Ok(pair.map(|(ports, host)| (host, ports))?))
+            .collect()
+    }
+
+    /// The name or address that invites show unless told otherwise.
+    ///
+    /// # Errors
+    /// When no relay has run yet.
+    pub fn public_host(&self) -> Result<String, OfficeError> {
+        self.setting(PUBLIC_HOST)
+    }
+
+    fn draft(&self, public_host: Option<&str>) -> Result<Invite, OfficeError> {
+        let port = self.setting(AGENT_PORT)?.parse().map_err(|_| self.no_relay())?;
+        let trust = match self.setting(VERIFY)?.as_str() {
+            "name" => Trust::Name,
+            _ => Trust::Pin(parse_hash(&self.setting(CERTIFICATE_HASH)?).ok_or_else(|| self.no_relay())?),
+        };
+        let host = match public_host {
+            Some(host) => host.to_owned(),
+            None => self.public_host()?,
+        };
+        Ok(Invite {
+            host,
+            port,
+            trust,
+            token: Token::new(random_bytes()),
+        })
+    }
+
+    fn setting(&self, key: &str) -> Result<String, OfficeError> {
+        self.directory.setting(key)?.ok_or_else(|| self.no_relay())
+    }
+
+    fn no_relay(&self) -> OfficeError {
+        OfficeError::NoRelay(self.data_dir.clone())
+    }
+}
+
+fn parse_hash(text: &str) -> Option<CertificateHash> {
+    let mut hash = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(CertificateHash(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_hash_survives_its_text() {
+        let hash = CertificateHash(std::array::from_fn(|at| at as u8 * 7));
+        assert_eq!(parse_hash(&hash.to_string()), Some(hash));
+        assert_eq!(parse_hash("xyz"), None);
+    }
+
+    #[test]
+    fn an_invite_before_the_first_start_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let office = Office::open(dir.path()).unwrap();
+        let error = office
+            .invite(&"desk".parse().unwrap(), &Grant::default(), None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("start `spawnpoint relay` first"), "{error}");
+        assert!(office.hosts().unwrap().is_empty());
+    }
+}

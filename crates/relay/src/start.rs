@@ -1,0 +1,271 @@
+//! Starting and stopping a relay, phase by phase.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use spawnpoint_config::relay::RelayConfig;
+use spawnpoint_core::admission::{Gate, HostPlaces, Limits};
+use spawnpoint_core::drain::{Drain, Phase};
+use spawnpoint_net::identity::{IdentityError, load_or_make_secret};
+use spawnpoint_net::tls::{self, ShownCertificate};
+use spawnpoint_net::{BindError, Clock, RelayKeys, TaskScope, bind_relay, connection_settings, var};
+use spawnpoint_ops::{Admin, AdminError, Event, Events, RelayMetrics};
+use spawnpoint_proto::{CertificateHash, CloseCode};
+use spawnpoint_store::{DataDir, DataDirLock, SqliteDirectory, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::certificate;
+use crate::context::Context;
+use crate::directory::Hosts;
+use crate::link::public_address;
+use crate::office::{AGENT_PORT, CERTIFICATE_HASH, PUBLIC_HOST, VERIFY};
+use crate::registry::{Registry, Supervisor};
+use crate::welcome::Reception;
+
+/// Prefixes that admission tells apart; about 5 MB when all are in use.
+const PREFIXES: usize = 65_536;
+
+/// Agents that may be in their handshake: in all, from one address, and how often from one address.
+const HANDSHAKES: Limits = Limits {
+    players: 512,
+    players_per_prefix: 64,
+    rate_per_prefix: 10,
+    burst_per_prefix: 64,
+    prefixes: 16_384,
+};
+
+/// Streams that an agent may open: its control stream.
+const AGENT_STREAMS: u32 = 1;
+
+/// How long closing connections may take to reach their agents.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why a relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// Something with the data directory or the directory of hosts.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something with the certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The certificate and the key are not usable.
+    #[error("the certificate and its key cannot be used")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The port for agents cannot be opened.
+    #[error("{0}: another relay may be running on it; choose another with --listen ADDR:PORT")]
+    Listen(#[source] BindError),
+    /// The admin port cannot be opened.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+/// What a running relay is.
+#[derive(Clone, Debug)]
+pub struct RelayInfo {
+    /// Where agents are awaited.
+    pub listen: SocketAddr,
+    /// Where health and metrics are.
+    pub admin: Option<SocketAddr>,
+    /// What invites show before the port.
+    pub public_host: String,
+    /// Whether that was found out rather than configured.
+    pub guessed: bool,
+    /// The pool of public ports.
+    pub ports: String,
+    /// The hash of its certificate.
+    pub certificate: CertificateHash,
+    /// Where it keeps its data.
+    pub data_dir: PathBuf,
+}
+
+/// A running relay. Dropping it ends everything without grace; [`Relay::stop`] ends it with.
+pub struct Relay {
+    info: RelayInfo,
+    context: Arc<Context>,
+    registry: Registry,
+    endpoint: quinn::Endpoint,
+    ready: Arc<AtomicBool>,
+    scope: TaskScope,
+    _lock: DataDirLock,
+}
+
+impl Relay {
+    /// Starts a relay on `data_dir`; when this returns, agents can come.
+    ///
+    /// # Errors
+    /// [`RelayError`], with the remedy.
+    pub async fn start(config: RelayConfig, data_dir: &Path, events: Events) -> Result<Self, RelayError> {
+        // Phase 1, what is kept: the lock first, so that nothing below happens beside another relay.
+        let lock = DataDir::lock(data_dir)?;
+        let directory = SqliteDirectory::open(data_dir)?;
+        let identity = certificate::load(&config, data_dir)?;
+        let keys = RelayKeys(load_or_make_secret(&data_dir.join("reset.key"))?);
+        let certificate = identity.hash();
+        let shown = Arc::new(ShownCertificate::new(identity).map_err(|error| RelayError::Tls(error.into()))?);
+
+        // Phase 2, what is open.
+        let tls = tls::relay(shown.clone()).map_err(|error| RelayError::Tls(error.into()))?;
+        let transport = connection_settings(&config.links.transport, AGENT_STREAMS);
+        let endpoint = bind_relay(config.listen, tls, transport, &keys).map_err(RelayError::Listen)?;
+        let listen = endpoint.local_addr().unwrap_or(config.listen);
+        let metrics = RelayMetrics::default();
+        let ready = Arc::new(AtomicBool::new(false));
+        let admin = match config.admin {
+            Some(address) => Some(Admin::bind(address, metrics.clone(), ready.clone()).await?),
+            None => None,
+        };
+
+        // Phase 3, what is told to invites.
+        let (public_host, guessed) = match &config.public_host {
+            Some(host) => (host.clone(), false),
+            None => (guess_public_host(config.listen.ip()), true),
+        };
+        let info = RelayInfo {
+            listen,
+            admin: admin.as_ref().map(Admin::address),
+            public_host: public_host.clone(),
+            guessed,
+            ports: config.players.ports.to_string(),
+            certificate,
+            data_dir: data_dir.to_owned(),
+        };
+        let hosts = Hosts::new(Arc::new(directory));
+        let settings = [
+            (PUBLIC_HOST, public_host.clone()),
+            (AGENT_PORT, listen.port().to_string()),
+            (CERTIFICATE_HASH, certificate.to_string()),
+            (VERIFY, config.certificate.verify.as_str().to_owned()),
+        ];
+        for (key, value) in settings {
+            hosts.set_setting(key, value).await?;
+        }
+
+        // Phase 4, what runs.
+        let players = &config.players;
+        let gate = Gate::new(Limits {
+            players: players.max_players,
+            players_per_prefix: players.max_players_per_address,
+            rate_per_prefix: players.new_players_per_address,
+            burst_per_prefix: players.new_players_burst,
+            prefixes: PREFIXES,
+        });
+        let files = config.certificate.files.clone();
+        let clock = Clock::default();
+        let handshakes = Gate::new(HANDSHAKES);
+        let context = Context::new(clock, config, public_host, hosts, metrics, events, gate, handshakes);
+        let context = Arc::new(context);
+        let scope = TaskScope::new(&CancellationToken::new());
+        let (supervisor, registry) = Supervisor::new(&context, scope.token().clone());
+        scope.spawn_graceful(supervisor.run());
+        let watched = context.clone();
+        scope.spawn(async move { watched.hosts.watch().await });
+        if let Some(files) = files {
+            scope.spawn(certificate::follow(files, shown, context.hosts.clone()));
+        }
+        if let Some(admin) = admin {
+            scope.spawn(admin.serve(scope.token().clone()));
+        }
+        let reception = Reception {
+            context: context.clone(),
+            registry: registry.clone(),
+            stop: scope.token().clone(),
+            anyone: Arc::new(HostPlaces::new(u32::MAX)),
+        };
+        scope.spawn(meet_agents(endpoint.clone(), reception, TaskScope::new(scope.token())));
+        ready.store(true, Ordering::Relaxed);
+        context.events.emit(Event::Ready {
+            role: "relay",
+            listen: Some(listen),
+            admin: info.admin,
+            relay: public_address(&info.public_host, listen.port()),
+            ports: Some(info.ports.clone()),
+        });
+        Ok(Self {
+            info,
+            context,
+            registry,
+            endpoint,
+            ready,
+            scope,
+            _lock: lock,
+        })
+    }
+
+    /// What runs.
+    pub const fn info(&self) -> &RelayInfo {
+        &self.info
+    }
+
+    /// Players who are in.
+    pub fn players(&self) -> u32 {
+        self.context.players.active()
+    }
+
+    /// Stops with grace: nobody new, agents are told, players may stay for `patience`, or until `hurry` is done.
+    pub async fn stop(self, patience: Duration, hurry: impl Future<Output = ()>) {
+        let context = &self.context;
+        let mut drain = Drain::default();
+        drain.on_stop(context.clock.now(), patience);
+        self.ready.store(false, Ordering::Relaxed);
+        context.players.drain();
+        self.registry.drain(patience).await;
+        let players = self.players();
+        tracing::info!(players, deadline_ms = patience.as_millis() as u64, "draining");
+        context.events.emit(Event::Draining {
+            players,
+            deadline_ms: patience.as_millis() as u64,
+        });
+        tokio::pin!(hurry);
+        loop {
+            // Taken before the look, so that nobody can leave unnoticed in between.
+            let left = context.left.notified();
+            let Phase::Draining { deadline } = drain.poll(context.clock.now(), self.players()) else {
+                break;
+            };
+            tokio::select! {
+                () = left => {}
+                () = tokio::time::sleep_until(context.clock.instant(deadline)) => {}
+                () = &mut hurry => {
+                    drain.on_stop(context.clock.now(), patience);
+                }
+            }
+        }
+        self.registry.close_all(CloseCode::Shutdown).await;
+        self.endpoint.set_server_config(None);
+        // Links close themselves with their words; whoever is left is closed with the endpoint.
+        let _ = tokio::time::timeout(CLOSE_DEADLINE / 4, self.endpoint.wait_idle()).await;
+        self.endpoint.close(var(CloseCode::Shutdown.number()), b"shutdown");
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, self.endpoint.wait_idle()).await;
+        self.scope.close(CLOSE_DEADLINE).await;
+        context.events.emit(Event::Stopped {
+            reason: "stopped on request".to_owned(),
+        });
+    }
+}
+
+async fn meet_agents(endpoint: quinn::Endpoint, reception: Reception, scope: TaskScope) {
+    while let Some(incoming) = endpoint.accept().await {
+        if let Some((incoming, permit)) = reception.admit(incoming) {
+            scope.spawn_graceful(reception.clone().meet(incoming, permit));
+        }
+    }
+}
+
+/// The address under which this machine is probably reached: the one that its route to the Internet uses.
+fn guess_public_host(listen: IpAddr) -> String {
+    if !listen.is_unspecified() {
+        return listen.to_string();
+    }
+    // Connecting a UDP socket sends nothing; it only makes the kernel choose a route. The addresses are reserved for documentation.
+    let route = |from: &str, to: &str| -> Option<IpAddr> {
+        let socket = std::net::UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
+    };
+    let found = route("0.0.0.0:0", "192.0.2.1:9").or_else(|| route("[::]:0", "[2001:db8::1]:9"));
+    found.unwrap_or(Ipv4Addr::LOCALHOST.into()).to_string()
+}

@@ -1,0 +1,100 @@
+//! One open tunnel of one link: what its players' tasks need, and the scope they live in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use spawnpoint_core::admission::{HostPlaces, Permit};
+use spawnpoint_net::TaskScope;
+use spawnpoint_ops::{Event, TunnelLabels};
+use spawnpoint_proto::{SessionId, TunnelId};
+
+use crate::context::Context;
+use crate::udp::UdpTunnel;
+
+/// An open tunnel. Its players end when it is dropped or its scope is cancelled.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub context: Arc<Context>,
+    pub id: TunnelId,
+    pub labels: TunnelLabels,
+    pub places: Arc<HostPlaces>,
+    /// Bytes from and to players.
+    pub bytes: [Counter; 2],
+    pub scope: TaskScope,
+    /// The flows, when the tunnel carries packets.
+    pub udp: Option<Arc<UdpTunnel>>,
+}
+
+/// A player who is in; dropping it counts, reports and releases.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub session: SessionId,
+    context: Arc<Context>,
+    labels: TunnelLabels,
+    started: tokio::time::Instant,
+    end: &'static str,
+    bytes: [u64; 2],
+    // Last, so that whoever waits for the place finds everything else done.
+    _permit: Permit,
+}
+
+impl Seat {
+    /// Reports that `player` is in.
+    pub fn take(context: &Arc<Context>, labels: &TunnelLabels, player: SocketAddr, permit: Permit) -> Self {
+        let session = context.next_session();
+        context.metrics.session_started(labels);
+        context.events.emit(Event::PlayerJoined {
+            host: Some(labels.host.clone()),
+            tunnel: labels.tunnel.clone(),
+            protocol: labels.protocol,
+            session: session.to_string(),
+            player,
+        });
+        Self {
+            session,
+            context: context.clone(),
+            labels: labels.clone(),
+            started: tokio::time::Instant::now(),
+            end: "tunnel_closed",
+            bytes: [0; 2],
+            _permit: permit,
+        }
+    }
+
+    /// Notes how the session ended and what it carried; the rest happens when the seat is dropped.
+    pub fn leave(mut self, end: &'static str, up: u64, down: u64) {
+        self.end = end;
+        self.bytes = [up, down];
+    }
+
+    fn lasted(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Self {
+            session,
+            labels,
+            end,
+            bytes: [up, down],
+            ..
+        } = &*self;
+        self.context.metrics.session_ended(labels, end);
+        tracing::info!(host = labels.host, tunnel = labels.tunnel, session = %session, session.up = up, session.down = down, reason = end, "session ended");
+        self.context.events.emit(Event::PlayerLeft {
+            host: Some(labels.host.clone()),
+            tunnel: labels.tunnel.clone(),
+            protocol: labels.protocol,
+            session: session.to_string(),
+            reason: end,
+            up: *up,
+            down: *down,
+            lasted_ms: self.lasted().as_millis() as u64,
+        });
+        self.context.left.notify_waiters();
+    }
+}

@@ -1,0 +1,236 @@
+//! The UDP players of one tunnel.
+//!
+//! Two tasks meet here: the public port's receiver brings players' packets, the link's reader brings the origin's. Both hold the table's lock for one
+//! look-up and never wait. What does not fit is dropped and counted, never queued without bound.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use prometheus_client::metrics::counter::Counter;
+use spawnpoint_core::admission::{DenyReason, HostPlaces};
+use spawnpoint_core::flow::{DropReason, Ended, FlowTable, Limits};
+use spawnpoint_net::{DatagramOutbox, PacketSocket};
+use spawnpoint_ops::TunnelLabels;
+use spawnpoint_proto::datagram::{Announcement, Header, Kind};
+use spawnpoint_proto::fragment::split;
+use spawnpoint_proto::{FlowId, Time, TunnelId};
+use tokio::sync::Notify;
+
+use crate::context::Context;
+use crate::tunnel::Seat;
+
+/// How often counters that only the pure cores know are taken over into metrics.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// What a flow holds while it is open.
+#[derive(Debug)]
+struct Hold {
+    seat: Seat,
+    /// The address that the player spoke to, from which replies must come.
+    local: Option<IpAddr>,
+}
+
+/// The flows of one tunnel.
+#[derive(Debug)]
+pub(crate) struct UdpTunnel {
+    context: Arc<Context>,
+    id: TunnelId,
+    labels: TunnelLabels,
+    places: Arc<HostPlaces>,
+    bytes: [Counter; 2],
+    socket: Arc<PacketSocket>,
+    outbox: DatagramOutbox,
+    table: Mutex<FlowTable<Hold>>,
+    /// The first flow of an empty table was opened.
+    opened: Notify,
+}
+
+impl UdpTunnel {
+    pub fn new(
+        context: &Arc<Context>,
+        id: TunnelId,
+        labels: &TunnelLabels,
+        places: &Arc<HostPlaces>,
+        bytes: &[Counter; 2],
+        socket: Arc<PacketSocket>,
+        outbox: DatagramOutbox,
+    ) -> Self {
+        let players = &context.config.players;
+        let limits = Limits {
+            idle: players.udp_idle,
+            flows: players.max_players_per_host as usize,
+        };
+        Self {
+            context: context.clone(),
+            id,
+            labels: labels.clone(),
+            places: places.clone(),
+            bytes: bytes.clone(),
+            socket,
+            outbox,
+            table: Mutex::new(FlowTable::new(limits, id.lane())),
+            opened: Notify::new(),
+        }
+    }
+
+    /// A packet from a player; never waits.
+    pub fn on_player_packet(&self, player: SocketAddr, local: Option<IpAddr>, packet: &[u8]) {
+        let now = self.context.clock.now();
+        let mut table = self.table();
+        let known = table.on_player_packet(now, player, packet.len());
+        let known = match known {
+            Some(known) => known,
+            None => {
+                if let Err(reason) = self.open(&mut table, now, player, local) {
+                    drop(table);
+                    return self.drop_packet(reason);
+                }
+                match table.on_player_packet(now, player, packet.len()) {
+                    Some(known) => known,
+                    None => return,
+                }
+            }
+        };
+        drop(table);
+        self.bytes[0].inc_by(packet.len() as u64);
+        let announced = (!known.confirmed).then_some(Announcement {
+            tunnel: self.id,
+            player,
+        });
+        let max = self.outbox.max_datagram();
+        self.outbox
+            .push(known.flow, split(known.flow, announced, packet, known.packet, max));
+    }
+
+    fn open(
+        &self,
+        table: &mut FlowTable<Hold>,
+        now: Time,
+        player: SocketAddr,
+        local: Option<IpAddr>,
+    ) -> Result<FlowId, DropReason> {
+        // An address may be spoofed: nothing is kept for it before admission.
+        let permit = self
+            .context
+            .players
+            .admit(now, player.ip(), &self.places)
+            .map_err(|reason: DenyReason| {
+                self.context.metrics.denied(reason.as_str());
+                DropReason::Denied
+            })?;
+        let seat = Seat::take(&self.context, &self.labels, player, permit);
+        let was_empty = table.is_empty();
+        let flow = table.open(now, player, Hold { seat, local })?;
+        if was_empty {
+            self.opened.notify_one();
+        }
+        Ok(flow)
+    }
+
+    /// A datagram from the agent; never waits.
+    pub fn on_agent_datagram(&self, header: Header, payload: Bytes) {
+        let now = self.context.clock.now();
+        let mut table = self.table();
+        match header.kind {
+            Kind::Packet { fragment: None, .. } => {
+                let reply = table.on_origin_packet(now, header.flow, payload.len());
+                let reply = reply.map(|(player, hold)| (player, hold.local));
+                drop(table);
+                self.reply(header.flow, reply.map(|(player, local)| Some((player, local, payload))));
+            }
+            Kind::Packet {
+                fragment: Some(fragment),
+                ..
+            } => {
+                let whole = table.on_origin_fragment(now, header.flow, fragment, payload);
+                let whole = whole.map(|whole| whole.map(|(player, hold, packet)| (player, hold.local, packet)));
+                drop(table);
+                self.reply(header.flow, whole);
+            }
+            Kind::Confirm => table.on_confirm(header.flow),
+            Kind::Unknown => table.on_unknown(header.flow),
+            Kind::Close => {
+                let ended = table.close(now, header.flow);
+                drop(table);
+                ended.into_iter().for_each(|ended| end(ended, "origin_closed"));
+            }
+        }
+    }
+
+    fn reply(&self, flow: FlowId, reply: Result<Option<(SocketAddr, Option<IpAddr>, Bytes)>, DropReason>) {
+        match reply {
+            Ok(Some((player, local, packet))) => match self.socket.try_send(player, local, &packet) {
+                Ok(()) => {
+                    self.bytes[1].inc_by(packet.len() as u64);
+                }
+                Err(_) => self.drop_packet(DropReason::SocketFull),
+            },
+            Ok(None) => {}
+            Err(reason) => {
+                if reason == DropReason::UnknownFlow {
+                    self.tell(flow, Kind::Close);
+                }
+                self.drop_packet(reason);
+            }
+        }
+    }
+
+    /// Lets flows expire and takes counters over, as long as it is polled.
+    pub async fn keep(&self) {
+        let mut count = tokio::time::interval(COUNT_EVERY);
+        loop {
+            let next = self.table().poll_timeout();
+            let expiry = async {
+                match next {
+                    Some(time) => tokio::time::sleep_until(self.context.clock.instant(time)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = expiry => {
+                    let ended = self.table().handle_timeout(self.context.clock.now());
+                    for flow in ended {
+                        self.tell(flow.flow, Kind::Close);
+                        end(flow, "idle");
+                    }
+                }
+                () = self.opened.notified() => {}
+                _ = count.tick() => self.count(),
+            }
+        }
+    }
+
+    /// Ends every flow, when the tunnel closes.
+    pub fn close(&self, reason: &'static str) {
+        let ended = self.table().close_all(self.context.clock.now());
+        ended.into_iter().for_each(|flow| end(flow, reason));
+        self.count();
+    }
+
+    fn count(&self) {
+        let abandoned = self.table().take_abandoned();
+        self.context
+            .metrics
+            .dropped(&self.labels, DropReason::Incomplete.as_str(), abandoned);
+    }
+
+    fn tell(&self, flow: FlowId, kind: Kind) {
+        let mut datagram = BytesMut::with_capacity(8);
+        Header { flow, kind }.encode(&mut datagram);
+        self.outbox.push(flow, std::iter::once(datagram.freeze()));
+    }
+
+    fn drop_packet(&self, reason: DropReason) {
+        self.context.metrics.dropped(&self.labels, reason.as_str(), 1);
+    }
+
+    fn table(&self) -> MutexGuard<'_, FlowTable<Hold>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end(flow: Ended<Hold>, reason: &'static str) {
+    flow.permit.seat.leave(reason, flow.up, flow.down);
+}

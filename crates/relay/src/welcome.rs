@@ -1,0 +1,233 @@
+//! An agent's connection, from its first packet to its welcome or reject.
+//!
+//! Everything here happens in a task of its own, within one deadline, for a peer that is not known yet: it may open one stream and say one small message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::Incoming;
+use spawnpoint_core::admission::{HostPlaces, Permit};
+use spawnpoint_core::route::HostNumber;
+use spawnpoint_core::token::SecretHash;
+use spawnpoint_net::{ControlError, ControlReader, ControlWriter, unix_now, var};
+use spawnpoint_proto::control::{Reject, Welcome};
+use spawnpoint_proto::frame::MAX_HELLO;
+use spawnpoint_proto::handshake::{Awaiting, Offered};
+use spawnpoint_proto::{CloseCode, RejectCode, Violation};
+use spawnpoint_store::Host;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::directory::chain;
+use crate::link::{LinkTask, max_players};
+use crate::registry::Registry;
+
+/// With this many handshakes under way, agents must show that their address is their own before we do any work for them.
+const CALM: u32 = 64;
+
+/// How long a rejected agent may take to read why.
+const REJECT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What this software calls itself to its peers.
+pub(crate) const SOFTWARE: &str = concat!("spawnpoint/", env!("CARGO_PKG_VERSION"));
+
+/// Meets agents.
+#[derive(Clone)]
+pub(crate) struct Reception {
+    pub context: Arc<Context>,
+    pub registry: Registry,
+    pub stop: CancellationToken,
+    /// Handshakes belong to no host yet, so only the gate's own limits count.
+    pub anyone: Arc<HostPlaces>,
+}
+
+/// Why an agent has no link.
+enum Failure {
+    Lost,
+    Violation(Violation),
+    Timeout,
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Violation(violation) => Self::Violation(violation),
+            ControlError::Lost(_) | ControlError::Cut => Self::Lost,
+        }
+    }
+}
+
+impl Reception {
+    /// Decides in no time what to do with a new connection; `None` when it was turned away.
+    pub fn admit(&self, incoming: Incoming) -> Option<(Incoming, Permit)> {
+        let gate = &self.context.handshakes;
+        if gate.active() >= CALM && !incoming.remote_address_validated() {
+            // Fails only for an address that is already validated.
+            let _ = incoming.retry();
+            return None;
+        }
+        let ip = incoming.remote_address().ip();
+        match gate.admit(self.context.clock.now(), ip, &self.anyone) {
+            Ok(permit) => Some((incoming, permit)),
+            Err(reason) => {
+                self.context.metrics.handshake(reason.as_str());
+                incoming.refuse();
+                None
+            }
+        }
+    }
+
+    /// Meets one agent and, if it is let in, runs its link to the end.
+    pub async fn meet(self, incoming: Incoming, permit: Permit) {
+        let peer = incoming.remote_address();
+        let connection = match self.connect(incoming).await {
+            Some(connection) => connection,
+            None => return self.context.metrics.handshake("lost"),
+        };
+        let deadline = self.context.config.links.handshake_timeout;
+        let greeted = tokio::time::timeout(deadline, self.greet(&connection)).await;
+        let failure = match greeted.unwrap_or(Err(Failure::Timeout)) {
+            Ok((offered, reader, writer)) => {
+                drop(permit);
+                return self.decide(offered, connection, reader, writer).await;
+            }
+            Err(failure) => failure,
+        };
+        let (outcome, code) = match failure {
+            Failure::Lost => ("lost", CloseCode::Internal),
+            Failure::Timeout => (Violation::HandshakeTimeout.as_str(), CloseCode::Timeout),
+            Failure::Violation(violation) => (violation.as_str(), CloseCode::Violation),
+        };
+        if matches!(failure, Failure::Violation(_) | Failure::Timeout) {
+            self.context.metrics.violation(outcome);
+        }
+        tracing::debug!(%peer, reason = outcome, "an agent failed to introduce itself");
+        self.context.metrics.handshake(outcome);
+        connection.close(var(code.number()), outcome.as_bytes());
+    }
+
+    async fn connect(&self, incoming: Incoming) -> Option<quinn::Connection> {
+        let deadline = self.context.config.links.handshake_timeout;
+        let connecting = incoming.accept().ok()?;
+        tokio::time::timeout(deadline, connecting).await.ok()?.ok()
+    }
+
+    async fn greet(&self, connection: &quinn::Connection) -> Result<(Offered, ControlReader, ControlWriter), Failure> {
+        let (send, recv) = connection.accept_bi().await.map_err(|_| Failure::Lost)?;
+        let mut reader = ControlReader::new(recv, MAX_HELLO);
+        let frame = reader.frame().await?;
+        let offered = Awaiting::default().on_frame(&frame).map_err(Failure::Violation)?;
+        Ok((offered, reader, ControlWriter::new(send)))
+    }
+
+    async fn decide(
+        &self,
+        offered: Offered,
+        connection: quinn::Connection,
+        mut reader: ControlReader,
+        mut writer: ControlWriter,
+    ) {
+        let decision = match offered.version() {
+            Ok(version) => self.authenticate(&offered).await.map(|host| (version, host)),
+            Err(reject) => Err(reject),
+        };
+        let place = self.context.links.clone().try_acquire_owned();
+        let (version, host, place) = match (decision, place) {
+            (Ok((version, host)), Ok(place)) => (version, host, place),
+            (Ok(_), Err(_)) => {
+                let text = "this relay has as many links as it takes, try again later".to_owned();
+                return self
+                    .reject(
+                        offered,
+                        Reject {
+                            code: RejectCode::Busy,
+                            text,
+                        },
+                        &connection,
+                        writer,
+                    )
+                    .await;
+            }
+            (Err(reject), _) => return self.reject(offered, reject, &connection, writer).await,
+        };
+        let number = HostNumber(host.id.0);
+        let places = self.registry.places(number, max_players(&self.context, &host)).await;
+        let host_name = host.name.to_string();
+        let mut task = LinkTask::new(&self.context, &self.registry, host, places, connection, &self.stop);
+        self.registry.attach(task.link.clone()).await;
+        let tunnels = task.open_all(&offered.hello().tunnels).await;
+        let welcome = Welcome {
+            version,
+            link: task.link.id,
+            ticket: None,
+            resume_window_ms: 0,
+            tunnels,
+            resumed: Vec::new(),
+            software: SOFTWARE.to_owned(),
+            host: host_name,
+        };
+        let (frame, _) = offered.accept(welcome);
+        self.context.metrics.handshake("accepted");
+        reader.trust();
+        // A write that fails is a connection that is gone, which the link finds out at once and cleans up.
+        let _ = tokio::time::timeout(REJECT_DEADLINE, writer.frame(&frame)).await;
+        task.run(reader, writer).await;
+        drop(place);
+    }
+
+    async fn authenticate(&self, offered: &Offered) -> Result<Host, Reject> {
+        let reject = |code, text: &str| {
+            Err(Reject {
+                code,
+                text: text.to_owned(),
+            })
+        };
+        let token = SecretHash::of_token(&offered.hello().token);
+        let host = match self.context.hosts.by_token(token).await {
+            Ok(host) => host,
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "a token could not be looked up");
+                return reject(
+                    RejectCode::Internal,
+                    "the relay could not read its directory, try again later",
+                );
+            }
+        };
+        match host {
+            None => reject(
+                RejectCode::UnknownToken,
+                "this relay does not know the invite's token: it was replaced, or belongs to another relay; ask for a new invite",
+            ),
+            Some(host) if host.revoked.is_some() => reject(
+                RejectCode::Revoked,
+                &format!("host `{}` was revoked by the relay's operator", host.name),
+            ),
+            Some(host) if host.grant.is_expired(unix_now()) => reject(
+                RejectCode::Expired,
+                &format!("the invite of host `{}` has expired; ask for a new one", host.name),
+            ),
+            Some(host) => Ok(host),
+        }
+    }
+
+    async fn reject(
+        &self,
+        offered: Offered,
+        reject: Reject,
+        connection: &quinn::Connection,
+        mut writer: ControlWriter,
+    ) {
+        let code = reject.code;
+        tracing::warn!(peer = %connection.remote_address(), reason = code.as_str(), "agent rejected");
+        self.context.metrics.handshake(code.as_str());
+        let frame = offered.reject(reject);
+        let say = async {
+            if writer.frame(&frame).await.is_ok() {
+                writer.finish().await;
+            }
+        };
+        // An agent that does not read its rejection is closed without.
+        let _ = tokio::time::timeout(REJECT_DEADLINE, say).await;
+        connection.close(var(CloseCode::Rejected.number()), code.as_str().as_bytes());
+    }
+}

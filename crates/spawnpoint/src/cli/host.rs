@@ -1,0 +1,124 @@
+//! `spawnpoint host`.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Subcommand};
+use spawnpoint_config::unit::parse_duration;
+use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
+use spawnpoint_net::unix_now;
+use spawnpoint_proto::{HostName, Protocol};
+use spawnpoint_relay::office::{GrantChange, Office};
+
+use super::Failure;
+use crate::output::{describe_host, list_hosts};
+use crate::paths;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: HostCommand,
+    /// The relay's data directory
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum HostCommand {
+    /// List all hosts
+    List,
+    /// Show a host's grant and its public ports
+    Show { name: HostName },
+    /// End a host: its links close within a second, its players with them
+    Revoke { name: HostName },
+    /// Replace a host's invite; the old one is worth nothing from then on
+    Rotate {
+        name: HostName,
+        /// The name or address by which the agent reaches the relay
+        #[arg(long, value_name = "HOST")]
+        public_host: Option<String>,
+    },
+    /// Change what a host may expose; what is not named stays
+    Grant {
+        name: HostName,
+        #[command(flatten)]
+        grant: GrantArguments,
+    },
+}
+
+/// What a host may expose.
+#[derive(Args)]
+pub struct GrantArguments {
+    /// Public ports, such as 25565,30000-30010, or `pool` for any of the relay's pool [default: pool]
+    #[arg(long, value_name = "PORTS")]
+    ports: Option<String>,
+    /// Host names for shared ports, comma-separated; `*.example.org` allows every name under it
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    hostnames: Option<Vec<String>>,
+    /// tcp, udp or tcp,udp [default: tcp,udp]
+    #[arg(long, value_name = "PROTOCOLS", value_delimiter = ',')]
+    protocols: Option<Vec<Protocol>>,
+    /// Players at once, or `any` for the relay's own limit [default: any]
+    #[arg(long, value_name = "NUMBER")]
+    max_players: Option<String>,
+    /// When the grant ends, from now, such as 12h or 30d, or `never` [default: never]
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
+}
+
+impl GrantArguments {
+    pub fn into_change(self) -> anyhow::Result<GrantChange> {
+        let ports = |text: String| match text.as_str() {
+            "pool" => Ok(PortRule::Pool),
+            ports => ports.parse().map(PortRule::Only).context("--ports"),
+        };
+        let players = |text: String| match text.as_str() {
+            "any" => Ok(None),
+            number => number
+                .parse::<NonZeroU32>()
+                .map(Some)
+                .map_err(|_| anyhow!("--max-players: `{number}` is no number of players: write 1 or more, or `any`")),
+        };
+        let expires = |text: String| match text.as_str() {
+            "never" => Ok(None),
+            time => parse_duration(time)
+                .map(|time| Some(UnixTime(unix_now().0 + time.as_secs())))
+                .context("--expires"),
+        };
+        Ok(GrantChange {
+            protocols: self.protocols.map(|protocols| protocols.into_iter().collect()),
+            ports: self.ports.map(ports).transpose()?,
+            hostnames: self
+                .hostnames
+                .map(|names| names.into_iter().map(|name| name.to_ascii_lowercase()).collect()),
+            max_players: self.max_players.map(players).transpose()?,
+            expires: self.expires.map(expires).transpose()?,
+        })
+    }
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let data_dir = arguments
+        .data_dir
+        .map_or_else(paths::relay_data, Ok)
+        .map_err(Failure::Usage)?;
+    let office = Office::open(&data_dir)?;
+    match arguments.command {
+        HostCommand::List => print!("{}", list_hosts(&office.hosts()?)),
+        HostCommand::Show { name } => {
+            let (host, ports) = office.host(&name)?;
+            print!("{}", describe_host(&host, &ports));
+        }
+        HostCommand::Revoke { name } => {
+            office.revoke(&name)?;
+            println!("host {name} is revoked; `spawnpoint invite {name}` would reinstate it with its ports");
+        }
+        HostCommand::Rotate { name, public_host } => println!("{}", office.rotate(&name, public_host.as_deref())?),
+        HostCommand::Grant { name, grant } => {
+            let grant: Grant = office.grant(&name, grant.into_change().map_err(Failure::Usage)?)?;
+            println!("host {name} may now expose {}", crate::output::describe_grant(&grant));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! The commands. Each file reads arguments, calls a library and prints.
+
+mod agent;
+mod demo;
+mod host;
+mod invite;
+mod relay;
+
+use clap::Subcommand;
+use spawnpoint_config::ConfigError;
+
+/// What can be asked of the program.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the public side, on a machine that players can reach
+    Relay(relay::Arguments),
+    /// Run the side next to the game server
+    Agent(agent::Arguments),
+    /// Make an invite for a new host (on the relay's machine)
+    Invite(invite::Arguments),
+    /// Manage hosts (on the relay's machine)
+    Host(host::Arguments),
+    /// See a tunnel work on this machine alone
+    Demo(demo::Arguments),
+}
+
+/// How a command failed.
+pub enum Failure {
+    /// What was asked for did not work: exit code 1.
+    Failed(anyhow::Error),
+    /// Arguments or configuration are wrong: exit code 2.
+    Usage(anyhow::Error),
+    /// An agent cannot go on and should not be started again as it is: exit code 3.
+    GaveUp(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        match error.is::<ConfigError>() {
+            true => Self::Usage(error),
+            false => Self::Failed(error),
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Relay(arguments) => runtime()?.block_on(relay::run(arguments)),
+        Command::Agent(arguments) => runtime()?.block_on(agent::run(arguments)),
+        Command::Demo(arguments) => runtime()?.block_on(demo::run(arguments)),
+        Command::Invite(arguments) => invite::run(arguments),
+        Command::Host(arguments) => host::run(arguments),
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

@@ -1,0 +1,187 @@
+//! What is printed: logs, events as JSON lines, and what people read.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use clap::Args;
+use spawnpoint_config::log::{Log, LogFormat as Configured};
+use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
+use spawnpoint_net::unix_now;
+use spawnpoint_ops::{Event, Events, LogFormat, init_logs};
+use spawnpoint_store::{Host, Reservation};
+
+/// Events that may wait for a slow reader of standard output; further ones are lost to it rather than stop the process.
+const EVENTS: usize = 4096;
+
+/// How a command logs.
+#[derive(Args, Clone)]
+pub struct LogArguments {
+    /// Print one JSON event a line on standard output, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// What to log: error, warn, info, debug or trace, or a filter such as spawnpoint_relay=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Log as JSON instead of lines for people
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl LogArguments {
+    /// Sets logs up; the command line goes before the configuration.
+    pub fn init(&self, configured: &Log) -> anyhow::Result<()> {
+        let json = self.log_json || configured.format == Configured::Json;
+        let format = if json { LogFormat::Json } else { LogFormat::Human };
+        init_logs(format, self.log.as_deref().unwrap_or(&configured.filter)).map_err(anyhow::Error::msg)
+    }
+
+    /// Sets logs up for a command whose own words say what matters.
+    pub fn init_quiet(&self) -> anyhow::Result<()> {
+        let format = if self.log_json {
+            LogFormat::Json
+        } else {
+            LogFormat::Human
+        };
+        init_logs(format, self.log.as_deref().unwrap_or("error")).map_err(anyhow::Error::msg)
+    }
+}
+
+/// Writes events on a thread of its own, so that a reader who stops reading stops nobody else.
+pub struct Writer(Option<(SyncSender<Option<Event>>, JoinHandle<()>)>);
+
+impl Writer {
+    /// Writes what is left, unless the reader has stopped reading.
+    pub fn finish(self) {
+        let Some((events, thread)) = self.0 else { return };
+        if events.try_send(None).is_ok() {
+            // A panic of the thread was printed where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Events nobody wants.
+pub fn no_events() -> (Events, Writer) {
+    (Events::none(), Writer(None))
+}
+
+/// Events as JSON lines.
+pub fn json_events() -> (Events, Writer) {
+    written(|event| serde_json::to_string(event).ok())
+}
+
+/// What the person at an agent wants to see: the address to share, and what hinders it.
+pub fn agent_events() -> (Events, Writer) {
+    written(|event| match event {
+        Event::Tunnel { tunnel, public, .. } => Some(format!("{tunnel}: players connect to  {public}")),
+        Event::TunnelRefused { tunnel, text, .. } => Some(format!("{tunnel}: not open: {text}")),
+        _ => None,
+    })
+}
+
+fn written(line: impl Fn(&Event) -> Option<String> + Send + 'static) -> (Events, Writer) {
+    let (sender, receiver) = sync_channel::<Option<Event>>(EVENTS);
+    let thread = std::thread::spawn(move || {
+        while let Ok(Some(event)) = receiver.recv() {
+            if let Some(line) = line(&event)
+                && writeln!(std::io::stdout(), "{line}").is_err()
+            {
+                // Nobody reads any more.
+                return;
+            }
+        }
+    });
+    let events = sender.clone();
+    (
+        Events::new(move |event| drop(events.try_send(Some(event)))),
+        Writer(Some((sender, thread))),
+    )
+}
+
+/// All hosts, a line each.
+pub fn list_hosts(hosts: &[(Host, Vec<Reservation>)]) -> String {
+    if hosts.is_empty() {
+        return "no hosts yet: `spawnpoint invite NAME` adds one\n".to_owned();
+    }
+    let mut text = format!("{:<20} {:<10} {:<12} PUBLIC PORTS\n", "HOST", "STATE", "LAST SEEN");
+    for (host, ports) in hosts {
+        let ports: Vec<String> = ports
+            .iter()
+            .map(|own| format!("{}={}/{}", own.tunnel, own.port, own.protocol))
+            .collect();
+        let seen = host.last_seen.map_or_else(|| "never".to_owned(), ago);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<20} {:<10} {seen:<12} {}",
+            host.name,
+            state(host),
+            ports.join(" ")
+        );
+    }
+    text
+}
+
+/// One host in full.
+pub fn describe_host(host: &Host, ports: &[Reservation]) -> String {
+    let mut text = format!("host        {}\nstate       {}\n", host.name, state(host));
+    let seen = host.last_seen.map_or_else(|| "never".to_owned(), ago);
+    let _ = writeln!(
+        text,
+        "invited     {}\nlast seen   {seen}\nmay expose  {}",
+        ago(host.created),
+        describe_grant(&host.grant)
+    );
+    for own in ports {
+        let _ = writeln!(
+            text,
+            "port        {} {} for tunnel {}",
+            own.protocol, own.port, own.tunnel
+        );
+    }
+    text
+}
+
+/// What a grant allows, in one line.
+pub fn describe_grant(grant: &Grant) -> String {
+    let protocols: Vec<&str> = grant.protocols.iter().map(spawnpoint_proto::Protocol::as_str).collect();
+    let ports = match &grant.ports {
+        PortRule::Pool => "ports of the pool".to_owned(),
+        PortRule::Only(ports) => format!("ports {ports}"),
+    };
+    let mut text = format!("{} on {ports}", protocols.join(" and "));
+    if !grant.hostnames.is_empty() {
+        let _ = write!(text, ", names {}", grant.hostnames.join(" "));
+    }
+    if let Some(most) = grant.max_players {
+        let _ = write!(text, ", {most} players at most");
+    }
+    if let Some(end) = grant.expires {
+        let left = end.0.saturating_sub(unix_now().0);
+        let _ = write!(text, ", for another {}", rough(left));
+    }
+    text
+}
+
+fn state(host: &Host) -> &'static str {
+    match (host.revoked, host.grant.is_expired(unix_now())) {
+        (Some(_), _) => "revoked",
+        (None, true) => "expired",
+        (None, false) => "active",
+    }
+}
+
+fn ago(time: UnixTime) -> String {
+    format!("{} ago", rough(unix_now().0.saturating_sub(time.0)))
+}
+
+fn rough(secs: u64) -> String {
+    match secs {
+        0..120 => format!("{secs} s"),
+        120..7200 => format!("{} min", secs / 60),
+        7200..172_800 => format!("{} h", secs / 3600),
+        _ => format!("{} d", secs / 86_400),
+    }
+}

@@ -1,0 +1,115 @@
+//! The host directory: who may come in, what they may expose, and which public port is theirs for good.
+//!
+//! [`Directory`] is the one trait; [`SqliteDirectory`] keeps it in a single file of the relay's data directory, so one relay needs no other
+//! service. [`DataDir`] makes that directory and locks it, so two relays never serve the same hosts from one machine by accident.
+//!
+//! Everything here is synchronous and reads no clock: callers pass `now`, and an asynchronous caller goes through its blocking pool. Tokens come
+//! in as [`SecretHash`] only, so no file, backup or error message of this crate can hold one.
+
+mod datadir;
+mod error;
+mod host;
+mod sqlite;
+
+use spawnpoint_core::grant::{Grant, UnixTime};
+use spawnpoint_core::port::PortSet;
+use spawnpoint_core::token::SecretHash;
+use spawnpoint_proto::{HostName, Protocol, TunnelName};
+
+pub use datadir::{DataDir, DataDirLock};
+pub use error::{ReserveError, StoreError};
+pub use host::{Host, HostId, Reservation};
+pub use sqlite::SqliteDirectory;
+
+/// What a call of this crate returns.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Hosts, their reserved ports, and the few settings that a relay and its command line share.
+///
+/// Every call is a transaction of its own: when it returns, the change is on disk and visible to every other process.
+pub trait Directory: Send + Sync {
+    /// Adds a host, or reinstates a revoked one of that name with this token and grant; its reserved ports are still its own then.
+    ///
+    /// # Errors
+    /// [`StoreError::HostExists`] when a live host has the name.
+    fn create_host(&self, name: &HostName, token: &SecretHash, grant: &Grant, now: UnixTime) -> Result<HostId>;
+
+    /// The host with this token, revoked or not: the caller looks at [`Host::revoked`] and can so tell a revoked token from an unknown one.
+    ///
+    /// The time taken does not depend on how much of a wrong token is right.
+    fn host_by_token(&self, token: &SecretHash) -> Result<Option<Host>>;
+
+    /// The host with this number.
+    fn host(&self, id: HostId) -> Result<Option<Host>>;
+
+    /// The host with this name, revoked or not.
+    fn host_by_name(&self, name: &HostName) -> Result<Option<Host>>;
+
+    /// Every host, revoked ones too, by name.
+    fn hosts(&self) -> Result<Vec<Host>>;
+
+    /// Ends a host at `now`; its ports stay reserved until somebody else asks for them. Revoking twice keeps the first time.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchHost`].
+    fn revoke(&self, name: &HostName, now: UnixTime) -> Result<()>;
+
+    /// Replaces the token of a live host; the old one is unknown from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchHost`]; [`StoreError::HostRevoked`], since a new token alone would not let it in.
+    fn rotate(&self, name: &HostName, token: &SecretHash) -> Result<()>;
+
+    /// Replaces the grant of a live host.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchHost`]; [`StoreError::HostRevoked`].
+    fn set_grant(&self, name: &HostName, grant: &Grant) -> Result<()>;
+
+    /// Notes that the host was here at `now`. Does not count as a change for [`Directory::version`].
+    fn touch(&self, id: HostId, now: UnixTime) -> Result<()>;
+
+    /// Gives a tunnel its public port, the same one as ever if that is possible.
+    ///
+    /// A `wanted` port is given or refused: it is taken over from a revoked host and from another tunnel of the same host, never from a live host.
+    /// With none wanted, the tunnel keeps the port it has while `allowed` holds it; else it gets `preferred`, else the lowest free port of
+    /// `allowed`, else the lowest one that a revoked host holds. Ports for which `avoid` says `true` (another program of the machine holds them)
+    /// are passed over, even the tunnel's own; a caller who would rather wait for that one does not name it.
+    ///
+    /// # Errors
+    /// [`ReserveError::Taken`], [`ReserveError::NotAllowed`], [`ReserveError::Exhausted`], or a [`StoreError`].
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one decision in one transaction; a struct would only rename the arguments"
+    )]
+    fn reserve(
+        &self,
+        host: HostId,
+        tunnel: &TunnelName,
+        protocol: Protocol,
+        wanted: Option<u16>,
+        preferred: Option<u16>,
+        allowed: &PortSet,
+        avoid: &dyn Fn(u16) -> bool,
+    ) -> Result<u16, ReserveError>;
+
+    /// The reserved ports of a host, by tunnel and protocol.
+    fn reservations(&self, host: HostId) -> Result<Vec<Reservation>>;
+
+    /// Gives a tunnel's port back; returns whether it had one.
+    fn release(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol) -> Result<bool>;
+
+    /// A value that a process left under `key`.
+    fn setting(&self, key: &str) -> Result<Option<String>>;
+
+    /// Leaves a value under `key`. Does not count as a change for [`Directory::version`] when this process makes it.
+    fn set_setting(&self, key: &str, value: &str) -> Result<()>;
+
+    /// A number that grows when hosts or grants may have changed: by any write of another process, and by this one's own changes of a host.
+    ///
+    /// What the relay itself writes all day ([`Directory::touch`], [`Directory::reserve`], [`Directory::set_setting`]) does not move it.
+    fn version(&self) -> Result<u64>;
+}
+
+#[cfg(test)]
+mod tests;

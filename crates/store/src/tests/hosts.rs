@@ -1,0 +1,227 @@
+//! Hosts, grants, settings, and what counts as a change.
+
+#![allow(clippy::unwrap_used)]
+
+use std::num::NonZeroU32;
+
+use spawnpoint_core::grant::PortRule;
+
+use super::*;
+
+#[test]
+fn a_host_is_found_by_token_number_and_name_with_all_it_was_given() {
+    let (_dir, store) = open();
+    let grant = Grant {
+        protocols: [Protocol::Udp].into_iter().collect(),
+        ports: PortRule::Only(ports("19132,30000-30010")),
+        hostnames: vec!["a.example.org".into(), "*.b.example.org".into()],
+        max_players: NonZeroU32::new(20),
+        expires: Some(UnixTime(NOW.0 + 60)),
+    };
+    let id = store.create_host(&name("lobby"), &hash(1), &grant, NOW).unwrap();
+    let host = store.host_by_token(&hash(1)).unwrap().unwrap();
+    assert_eq!(
+        host,
+        Host {
+            id,
+            name: name("lobby"),
+            grant,
+            token: hash(1),
+            created: NOW,
+            revoked: None,
+            last_seen: None
+        }
+    );
+    assert_eq!(store.host(id).unwrap().as_ref(), Some(&host));
+    assert_eq!(store.host_by_name(&name("lobby")).unwrap().as_ref(), Some(&host));
+    assert_eq!(store.host_by_token(&hash(2)).unwrap(), None);
+    assert_eq!(store.host(HostId(99)).unwrap(), None);
+}
+
+#[test]
+fn the_default_grant_and_an_empty_one_come_back_as_they_were() {
+    let (_dir, store) = open();
+    let nothing = Grant {
+        protocols: [].into_iter().collect(),
+        ports: PortRule::Only(PortSet::default()),
+        ..Grant::default()
+    };
+    for (text, grant) in [("all", Grant::default()), ("nothing", nothing)] {
+        store.create_host(&name(text), &hash(1), &grant, NOW).unwrap();
+        assert_eq!(store.host_by_name(&name(text)).unwrap().unwrap().grant, grant);
+    }
+}
+
+#[test]
+fn two_hashes_with_the_same_prefix_are_two_tokens() {
+    let (_dir, store) = open();
+    let mut other = *hash(1).as_bytes();
+    other[31] ^= 1;
+    let other = SecretHash::from_bytes(other);
+    let first = host(&store, "first", 1);
+    assert_eq!(store.host_by_token(&other).unwrap(), None);
+    let second = store
+        .create_host(&name("second"), &other, &Grant::default(), NOW)
+        .unwrap();
+    assert_eq!(store.host_by_token(&hash(1)).unwrap().unwrap().id, first);
+    assert_eq!(store.host_by_token(&other).unwrap().unwrap().id, second);
+}
+
+#[test]
+fn hosts_are_listed_by_name() {
+    let (_dir, store) = open();
+    for (at, text) in ["c", "a", "b"].into_iter().enumerate() {
+        host(&store, text, at as u8);
+    }
+    let names: Vec<_> = store
+        .hosts()
+        .unwrap()
+        .into_iter()
+        .map(|host| host.name.to_string())
+        .collect();
+    assert_eq!(names, ["a", "b", "c"]);
+}
+
+#[test]
+fn the_name_of_a_live_host_is_taken_and_the_remedy_is_named() {
+    let (_dir, store) = open();
+    host(&store, "lobby", 1);
+    let error = store
+        .create_host(&name("lobby"), &hash(2), &Grant::default(), NOW)
+        .unwrap_err();
+    assert!(matches!(error, StoreError::HostExists { .. }));
+    assert_eq!(
+        error.to_string(),
+        "host `lobby` exists already: `spawnpoint host rotate lobby` gives it a new invite"
+    );
+    assert!(
+        store.host_by_token(&hash(1)).unwrap().is_some(),
+        "the old token still works"
+    );
+}
+
+#[test]
+fn a_revoked_host_is_reinstated_with_its_number_and_ports() {
+    let (_dir, store) = open();
+    let id = host(&store, "lobby", 1);
+    let port = reserve(&store, id, "mc").unwrap();
+    store.revoke(&name("lobby"), NOW).unwrap();
+    store.revoke(&name("lobby"), UnixTime(NOW.0 + 9)).unwrap();
+    let revoked = store.host_by_token(&hash(1)).unwrap().unwrap();
+    assert_eq!(revoked.revoked, Some(NOW), "known, and revoked at the first time");
+
+    let capped = Grant {
+        max_players: NonZeroU32::new(5),
+        ..Grant::default()
+    };
+    assert_eq!(
+        store
+            .create_host(&name("lobby"), &hash(2), &capped, UnixTime(NOW.0 + 10))
+            .unwrap(),
+        id
+    );
+    let host = store.host(id).unwrap().unwrap();
+    assert_eq!(
+        (host.revoked, host.token, host.grant, host.created),
+        (None, hash(2), capped, NOW)
+    );
+    assert_eq!(
+        store.host_by_token(&hash(1)).unwrap(),
+        None,
+        "the revoked token stays out"
+    );
+    assert_eq!(reserve(&store, id, "mc").unwrap(), port);
+}
+
+#[test]
+fn a_rotated_token_replaces_the_old_one() {
+    let (_dir, store) = open();
+    let id = host(&store, "lobby", 1);
+    store.rotate(&name("lobby"), &hash(2)).unwrap();
+    assert_eq!(store.host_by_token(&hash(1)).unwrap(), None);
+    assert_eq!(store.host_by_token(&hash(2)).unwrap().unwrap().id, id);
+}
+
+#[test]
+fn unknown_and_revoked_hosts_cannot_be_changed_and_say_so() {
+    let (_dir, store) = open();
+    let unknown = "there is no host `ghost`: `spawnpoint host list` shows all";
+    assert_eq!(store.revoke(&name("ghost"), NOW).unwrap_err().to_string(), unknown);
+    assert_eq!(store.rotate(&name("ghost"), &hash(2)).unwrap_err().to_string(), unknown);
+    assert_eq!(
+        store
+            .set_grant(&name("ghost"), &Grant::default())
+            .unwrap_err()
+            .to_string(),
+        unknown
+    );
+    host(&store, "old", 1);
+    store.revoke(&name("old"), NOW).unwrap();
+    assert!(matches!(
+        store.rotate(&name("old"), &hash(2)),
+        Err(StoreError::HostRevoked { .. })
+    ));
+    assert!(matches!(
+        store.set_grant(&name("old"), &Grant::default()),
+        Err(StoreError::HostRevoked { .. })
+    ));
+}
+
+#[test]
+fn a_grant_is_replaced_as_a_whole() {
+    let (_dir, store) = open();
+    let id = host(&store, "lobby", 1);
+    let grant = Grant {
+        ports: PortRule::Only(ports("7000")),
+        expires: Some(NOW),
+        ..Grant::default()
+    };
+    store.set_grant(&name("lobby"), &grant).unwrap();
+    assert_eq!(store.host(id).unwrap().unwrap().grant, grant);
+}
+
+#[test]
+fn last_seen_never_goes_back() {
+    let (_dir, store) = open();
+    let id = host(&store, "lobby", 1);
+    store.touch(id, UnixTime(50)).unwrap();
+    store.touch(id, UnixTime(40)).unwrap();
+    store.touch(HostId(99), NOW).unwrap();
+    assert_eq!(store.host(id).unwrap().unwrap().last_seen, Some(UnixTime(50)));
+}
+
+#[test]
+fn settings_are_kept_and_replaced() {
+    let (dir, store) = open();
+    assert_eq!(store.setting("public_host").unwrap(), None);
+    store.set_setting("public_host", "old.example.org").unwrap();
+    store.set_setting("public_host", "play.example.org").unwrap();
+    let other = SqliteDirectory::open(dir.path()).unwrap();
+    assert_eq!(
+        other.setting("public_host").unwrap().as_deref(),
+        Some("play.example.org")
+    );
+}
+
+#[test]
+fn the_version_moves_with_hosts_and_with_others_but_not_with_routine() {
+    let (dir, store) = open();
+    let other = SqliteDirectory::open(dir.path()).unwrap();
+    let start = store.version().unwrap();
+    assert_eq!(store.version().unwrap(), start);
+
+    let id = host(&store, "mine", 1);
+    let own = store.version().unwrap();
+    assert!(own > start, "an own change of a host");
+    store.touch(id, NOW).unwrap();
+    reserve(&store, id, "mc").unwrap();
+    store.set_setting("a", "b").unwrap();
+    assert_eq!(store.version().unwrap(), own, "own routine writes");
+
+    other.revoke(&name("mine"), NOW).unwrap();
+    let foreign = store.version().unwrap();
+    assert!(foreign > own, "a change by another process");
+    assert_eq!(store.version().unwrap(), foreign);
+    assert!(store.revoke(&name("ghost"), NOW).is_err());
+    assert_eq!(store.version().unwrap(), foreign, "a change that failed");
+}
