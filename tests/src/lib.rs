@@ -1,1 +1,53 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: a relay with agents on loopback, game servers of all tempers, and waiting for things with a deadline.
+//!
+//! Everything runs in the test's process through the same entry points that the binary uses. Ports are free ones, nothing leaves loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::disallowed_methods,
+    reason = "a test's helper panics as its report, and its tasks end with the test's runtime"
+)]
+
+mod heard;
+mod lab;
+pub mod origins;
+
+use std::time::Duration;
+
+pub use heard::Heard;
+pub use lab::{Host, Lab, file, loopback};
+
+/// Nothing that works takes this long, even on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits for `future`, which is `what`, with a deadline.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {DEADLINE:?}"),
+    }
+}
+
+/// Looks again and again until `is_so`, which is `what`, with a deadline.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    soon(what, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Bytes that differ everywhere, from a seed.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut out = Vec::with_capacity(length + 8);
+    while out.len() < length {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        out.extend(((state >> 16) ^ state).to_le_bytes());
+    }
+    out.truncate(length);
+    out
+}

@@ -70,6 +70,8 @@ impl Origin {
             };
             let socket = UdpSocket::bind(any).await?;
             socket.connect(server).await?;
+            // The runtime learns only from its first event that a new socket can send; until then it would refuse, and lose the player's first packet.
+            socket.writable().await?;
             Ok(socket)
         };
         let opened = tokio::time::timeout(self.timeout, open)

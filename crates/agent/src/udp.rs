@@ -17,6 +17,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::origin::Origin;
 use crate::tcp::Visit;
 use crate::tunnels::{OpenTunnel, OpenTunnels};
 
@@ -59,6 +60,7 @@ struct Flow {
 /// One player's way to the game server.
 #[derive(Debug)]
 struct Pipe {
+    origin: Arc<Origin>,
     state: Mutex<PipeState>,
     up: AtomicU64,
     down: AtomicU64,
@@ -158,6 +160,7 @@ impl Flows {
 
     fn open(self: &Arc<Self>, id: FlowId, announced: Announcement, tunnel: Arc<OpenTunnel>, scope: &TaskScope) -> Flow {
         let pipe = Arc::new(Pipe {
+            origin: tunnel.origin.clone(),
             state: Mutex::new(PipeState::Waiting(VecDeque::new())),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
@@ -318,9 +321,12 @@ impl Pipe {
     }
 
     fn send_on(&self, socket: &UdpSocket, packet: &[u8]) -> Result<(), DropReason> {
-        // The first try may only be told what became of the packet before it.
         let sent = match socket.try_send(packet) {
-            Err(error) if is_refusal(&error) => socket.try_send(packet),
+            // This only tells what became of an earlier packet: the server's machine says that nobody listens on the port.
+            Err(error) if is_refusal(&error) => {
+                self.origin.is_down(&error);
+                socket.try_send(packet).and(Err(error))
+            }
             result => result,
         };
         match sent {

@@ -200,6 +200,11 @@ impl Relay {
         &self.info
     }
 
+    /// What it counts.
+    pub fn metrics(&self) -> &RelayMetrics {
+        &self.context.metrics
+    }
+
     /// Players who are in.
     pub fn players(&self) -> u32 {
         self.context.players.active()

@@ -1,0 +1,262 @@
+//! Peers that do not play by the rules: named, counted, and no bother to anybody else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test panics as its report"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use quinn::crypto::rustls::QuicClientConfig;
+use spawnpoint_proto::control::{Hello, Message, Reject};
+use spawnpoint_proto::frame::{Frame, MAX_FRAME};
+use spawnpoint_proto::{AgentId, CloseCode, Invite, RejectCode, Token};
+use spawnpoint_tests::{Lab, loopback, noise, origins, soon, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A QUIC connection to the relay that can be misused.
+struct Rogue {
+    connection: quinn::Connection,
+    send: quinn::SendStream,
+    recv: quinn::RecvStream,
+    _endpoint: quinn::Endpoint,
+}
+
+impl Rogue {
+    async fn connect(invite: &Invite) -> Self {
+        let endpoint = quinn::Endpoint::client(loopback(0)).unwrap();
+        let (tls, _) = spawnpoint_net::tls::agent(invite.trust).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let relay: SocketAddr = format!("{}:{}", invite.host, invite.port).parse().unwrap();
+        let connection = soon("the rogue connects", endpoint.connect_with(config, relay, "x").unwrap())
+            .await
+            .unwrap();
+        let (send, recv) = connection.open_bi().await.unwrap();
+        Self {
+            connection,
+            send,
+            recv,
+            _endpoint: endpoint,
+        }
+    }
+
+    async fn say(&mut self, bytes: &[u8]) {
+        // The relay may have closed in the middle of it.
+        let _ = self.send.write_all(bytes).await;
+    }
+
+    async fn hello(&mut self, change: impl FnOnce(&mut Hello)) {
+        let mut hello = Hello {
+            versions: vec![1],
+            token: Token::new([0; 32]),
+            agent: AgentId([0; 16]),
+            software: "rogue".into(),
+            tunnels: Vec::new(),
+            resume: None,
+        };
+        change(&mut hello);
+        let mut wire = BytesMut::new();
+        Message::Hello(hello).to_frame().encode(&mut wire);
+        self.say(&wire).await;
+    }
+
+    async fn answer(&mut self) -> Message {
+        let mut buffer = BytesMut::new();
+        loop {
+            if let Some(frame) = Frame::decode(&mut buffer, MAX_FRAME).unwrap() {
+                return Message::from_frame(&frame).unwrap();
+            }
+            let chunk = soon("the relay answers", self.recv.read_chunk(1000, true))
+                .await
+                .unwrap();
+            buffer.extend_from_slice(&chunk.expect("an answer before the end").bytes);
+        }
+    }
+
+    async fn closed(&self) -> CloseCode {
+        match soon("the relay closes", self.connection.closed()).await {
+            quinn::ConnectionError::ApplicationClosed(close) => CloseCode::from_number(close.error_code.into_inner()),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// A relay with a host whose player must not notice anything.
+struct Bystander {
+    lab: Lab,
+    _host: spawnpoint_tests::Host,
+    player: TcpStream,
+}
+
+impl Bystander {
+    async fn new() -> Self {
+        let (lab, echo) = (Lab::start().await, origins::echo().await);
+        let host = lab.host("bystander", &[&format!("game=tcp:{echo}")]).await;
+        let player = TcpStream::connect(host.public("game").await).await.unwrap();
+        Self {
+            lab,
+            _host: host,
+            player,
+        }
+    }
+
+    async fn is_undisturbed(&mut self) {
+        self.player.write_all(b"hello").await.unwrap();
+        soon("the bystander is answered", self.player.read_exact(&mut [0; 5]))
+            .await
+            .unwrap();
+    }
+
+    async fn counted(&self, violation: &str) {
+        let line = format!("relay_violations_total{{reason=\"{violation}\"}}");
+        until(&line, || self.lab.metric(&line) >= 1.0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_the_port_for_agents_disturbs_nobody() {
+    let mut bystander = Bystander::new().await;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for seed in 0..2000 {
+        let mut garbage = noise(1 + (seed as usize * 7) % 1400, seed);
+        // Half of it looks like the start of a QUIC handshake.
+        if seed % 2 == 0 && garbage.len() > 20 {
+            garbage[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
+        }
+        socket.send_to(&garbage, bystander.lab.relay().info().listen).unwrap();
+    }
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oversize_frame_is_told_before_it_is_read() {
+    let mut bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let mut rogue = Rogue::connect(&invite).await;
+    rogue.say(&u32::MAX.to_be_bytes()).await;
+    assert_eq!(rogue.closed().await, CloseCode::Violation);
+    bystander.counted("oversize_frame").await;
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_the_control_stream_is_a_violation() {
+    let mut bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let mut rogue = Rogue::connect(&invite).await;
+    let mut wire = BytesMut::new();
+    wire.put_u32(100);
+    wire.put_u16(1);
+    wire.extend_from_slice(&noise(98, 3));
+    rogue.say(&wire).await;
+    assert_eq!(rogue.closed().await, CloseCode::Violation);
+    bystander.counted("malformed_message").await;
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_says_nothing_is_closed_in_time() {
+    let lab = Lab::with(|config| config.links.handshake_timeout = Duration::from_millis(300)).await;
+    let rogue = Rogue::connect(&lab.invite("rogue")).await;
+    assert_eq!(rogue.closed().await, CloseCode::Timeout);
+    assert_eq!(lab.metric(r#"relay_violations_total{reason="handshake_timeout"}"#), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_token_is_rejected_with_a_remedy() {
+    let bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let mut rogue = Rogue::connect(&invite).await;
+    rogue.hello(|_| {}).await;
+    let Message::Reject(Reject { code, text }) = rogue.answer().await else {
+        panic!("not rejected")
+    };
+    assert_eq!(code, RejectCode::UnknownToken);
+    assert!(text.contains("ask for a new invite"), "{text}");
+    assert_eq!(rogue.closed().await, CloseCode::Rejected);
+    assert_eq!(
+        bystander
+            .lab
+            .metric(r#"relay_handshakes_total{reason="unknown_token"}"#),
+        1.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_of_another_version_is_told_both_versions() {
+    let bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let mut rogue = Rogue::connect(&invite).await;
+    let token = invite.token.clone();
+    rogue
+        .hello(|hello| {
+            hello.versions = vec![9];
+            hello.token = token;
+        })
+        .await;
+    let Message::Reject(Reject { code, text }) = rogue.answer().await else {
+        panic!("not rejected")
+    };
+    assert_eq!(code, RejectCode::Version);
+    assert!(text.contains("[9]") && text.contains("[1]"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_welcomed_agent_that_breaks_the_protocol_loses_its_link_and_nobody_elses() {
+    let mut bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let mut rogue = Rogue::connect(&invite).await;
+    let token = invite.token.clone();
+    rogue.hello(|hello| hello.token = token).await;
+    assert!(matches!(rogue.answer().await, Message::Welcome(_)));
+    // A kind that nobody knows yet is answered politely, and datagrams of flows that never were are passed over.
+    let mut wire = BytesMut::new();
+    Frame {
+        kind: 999,
+        body: bytes::Bytes::from_static(b"?"),
+    }
+    .encode(&mut wire);
+    rogue.say(&wire).await;
+    assert!(matches!(rogue.answer().await, Message::Unsupported(unsupported) if unsupported.kind == 999));
+    for seed in 0..500 {
+        rogue
+            .connection
+            .send_datagram(noise(1 + seed % 1000, seed as u64).into())
+            .unwrap();
+    }
+    bystander.counted("malformed_datagram").await;
+    // A hello is for the beginning.
+    rogue.hello(|_| {}).await;
+    assert_eq!(rogue.closed().await, CloseCode::Violation);
+    bystander.counted("unexpected_message").await;
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_may_not_open_more_than_its_control_stream() {
+    let bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let rogue = Rogue::connect(&invite).await;
+    let another = tokio::time::timeout(Duration::from_millis(300), rogue.connection.open_bi()).await;
+    assert!(another.is_err(), "a second stream was allowed");
+    let one_way = tokio::time::timeout(Duration::from_millis(300), rogue.connection.open_uni()).await;
+    assert!(one_way.is_err(), "a one-way stream was allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_silent_agents_keeps_no_real_one_out() {
+    let mut bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(Rogue::connect(&invite).await);
+    }
+    let echo = origins::echo().await;
+    let host = bystander.lab.host("real", &[&format!("game=tcp:{echo}")]).await;
+    host.public("game").await;
+    bystander.is_undisturbed().await;
+}
