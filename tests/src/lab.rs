@@ -208,7 +208,7 @@ pub fn loopback(port: u16) -> SocketAddr {
 }
 
 /// As many ports in a row that nobody has, for both protocols, below the range from which the kernel gives out its own.
-fn free_ports(count: u16) -> PortSet {
+pub fn free_ports(count: u16) -> PortSet {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test programs that run at the same time start at different places.
     let start = 12_000 + (std::process::id() % 600) as u16 * 32;

@@ -15,7 +15,7 @@ pub mod origins;
 use std::time::Duration;
 
 pub use heard::Heard;
-pub use lab::{Host, Lab, file, loopback};
+pub use lab::{Host, Lab, file, free_ports, loopback};
 
 /// Nothing that works takes this long, even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(20);

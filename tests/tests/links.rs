@@ -13,7 +13,7 @@ use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
 use spawnpoint_ops::Event;
 use spawnpoint_proto::{Protocol, RejectCode, Trust};
 use spawnpoint_relay::office::GrantChange;
-use spawnpoint_tests::{Host, Lab, origins, soon, until};
+use spawnpoint_tests::{Host, Lab, free_ports, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -269,6 +269,78 @@ async fn a_port_of_another_program_is_passed_over_or_refused_and_the_agent_stays
     assert!(text.contains(&ports[0].to_string()), "{text}");
     assert_ne!(host.public("free").await.port(), ports[0]);
     drop(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_tunnel_cannot_take_the_first_ones_address() {
+    let (lab, echo) = (Lab::start().await, origins::echo().await);
+    let first = format!("first=tcp:{echo}");
+    let host = lab.host("desk", &[&first]).await;
+    let public = host.public("first").await;
+    let second = format!("second=tcp:{echo}@{}", public.port());
+    host.expose(&[&first, &second]);
+    let (word, text) = host.refusal("second").await;
+    assert_eq!(word, "port_taken");
+    assert!(
+        text.contains("`first`") && text.contains(&public.port().to_string()),
+        "{text}"
+    );
+    play(public).await;
+    let invite = host.invite.clone();
+    host.stop().await;
+    let again = Host::start(invite, &[&first]);
+    assert_eq!(
+        again.public("first").await,
+        public,
+        "the address is the first one's for good"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_come_and_go_do_not_use_up_the_pool() {
+    let lab = Lab::with(|config| config.links.max_tunnels_per_host = 2).await;
+    let echo = origins::echo().await;
+    let host = lab.host("desk", &[&format!("t0=tcp:{echo}")]).await;
+    for number in 1..30 {
+        let name = format!("t{number}");
+        host.expose(&[&format!("{name}=tcp:{echo}")]);
+        host.public(&name).await;
+    }
+    let (_, ports) = lab.office().host(&"desk".parse().unwrap()).unwrap();
+    assert!(ports.len() <= 2, "{ports:?}");
+    assert!(
+        !lab.metrics().contains("tunnel=\"t0\""),
+        "what was counted for a name that is gone is gone"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_links_of_one_host_leave_room_for_others() {
+    let lab = Lab::with(|config| {
+        config.links.max_links = 10;
+        config.players.ports = free_ports(16);
+    })
+    .await;
+    let echo = origins::echo().await;
+    let invite = lab.invite("greedy");
+    let crowd: Vec<Host> = (0..20)
+        .map(|number| Host::start(invite.clone(), &[&format!("t{number}=tcp:{echo}")]))
+        .collect();
+    let modest = lab.host("modest", &[&format!("game=tcp:{echo}")]).await;
+    play(modest.public("game").await).await;
+    drop(crowd);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_relay_is_not_hammered() {
+    let lab = Lab::with(|config| config.links.max_links = 1).await;
+    let echo = origins::echo().await;
+    let _first = lab.host("first", &[&format!("game=tcp:{echo}")]).await;
+    let second = Host::start(lab.invite("second"), &[&format!("game=tcp:{echo}")]);
+    let retries = |event: &Event| matches!(event, Event::Reconnecting { .. });
+    second.heard.wait_count("it tries again", 4, retries).await;
+    // Four waits whose caps are 250, 500, 1,000 and 2,000 ms: the relay's answer must not cut them short, or there were hundreds by now.
+    assert!(second.heard.count(|event| retries(event)) < 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,6 +162,62 @@ async fn a_reset_of_the_server_is_a_reset_at_the_player() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_servers_last_words_before_its_reset_are_heard() {
+    let words = Arc::new(noise(2000, 5));
+    let said = words.clone();
+    let origin = origins::tcp(move |mut socket| {
+        let words = words.clone();
+        async move {
+            socket.read_exact(&mut [0; 1]).await.unwrap();
+            // Closing over unread input makes the kernel reset the connection, as when a game server kicks a player.
+            socket.write_all(&words).await.unwrap();
+            drop(socket);
+        }
+    })
+    .await;
+    let lab = Lab::start().await;
+    let host = lab.host("desk", &[&format!("game=tcp:{origin}")]).await;
+    let public = host.public("game").await;
+    for _ in 0..20 {
+        let mut player = TcpStream::connect(public).await.unwrap();
+        player.write_all(b"xyz").await.unwrap();
+        let mut heard = vec![0; said.len()];
+        soon("the words are heard", player.read_exact(&mut heard))
+            .await
+            .unwrap();
+        assert!(heard == *said);
+        assert!(is_reset(&mut player).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_after_half_close_is_noticed_although_nobody_reads() {
+    let origin = origins::silent().await;
+    let lab = Lab::start().await;
+    let host = lab.host("desk", &[&format!("game=tcp:{origin}")]).await;
+    let mut player = TcpStream::connect(host.public("game").await).await.unwrap();
+    player.shutdown().await.unwrap();
+    until("the player is in", || lab.relay().players() == 1).await;
+    abort(player);
+    until("the place is free", || lab.relay().players() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_servers_reset_frees_the_place_of_a_player_who_stopped_reading() {
+    let origin = origins::tcp(|mut socket| async move {
+        let _ = tokio::time::timeout(Duration::from_secs(1), socket.write_all(&noise(30_000_000, 1))).await;
+        abort(socket);
+    })
+    .await;
+    let lab = Lab::start().await;
+    let host = lab.host("desk", &[&format!("game=tcp:{origin}")]).await;
+    let stalled = TcpStream::connect(host.public("game").await).await.unwrap();
+    until("the player is in", || lab.relay().players() == 1).await;
+    until("the place is free", || lab.relay().players() == 0).await;
+    drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_down_refuses_its_player_and_the_next_one_tries_again() {
     let lab = Lab::start().await;
     let reserved = tokio::net::TcpSocket::new_v4().unwrap();

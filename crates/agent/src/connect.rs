@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_core::backoff::Backoff;
-use spawnpoint_net::{DialError, Dialed, connection_settings, dial, random_bytes, random_unit, wait_for_answer};
+use spawnpoint_net::{DialError, Dialed, agent_settings, dial, random_bytes, random_unit, wait_for_answer};
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::{AgentId, RejectCode};
 use tokio::sync::watch;
@@ -32,9 +32,6 @@ const LONG_AWAY: Duration = Duration::from_secs(600);
 /// A link that lived this long was a success; the next try starts with the shortest wait.
 const SUCCESS: Duration = Duration::from_secs(5);
 
-/// Streams that the relay may open at the same time; each is one player.
-const MAX_PLAYERS: u32 = 65_536;
-
 /// Why an agent stops trying.
 #[derive(Debug, thiserror::Error)]
 pub enum GiveUp {
@@ -54,6 +51,9 @@ pub enum GiveUp {
         "another agent with the same invite has taken over: only one can have a tunnel at a time, so this one stops"
     )]
     TakenOver,
+    /// Something broke in the agent itself.
+    #[error("the agent has failed: this is a mistake in it, its log says where")]
+    Crashed,
     /// None of its tunnels is allowed.
     #[error("the relay opened none of the tunnels: {0}")]
     Refused(String),
@@ -100,7 +100,7 @@ impl Connector {
                 () = self.leave.cancelled() => return None,
                 dialed = self.dial(&mut addresses) => dialed,
             };
-            let reason = match dialed {
+            let (reason, is_silence) = match dialed {
                 Ok(dialed) => {
                     let up_since = tokio::time::Instant::now();
                     let link = link::run(
@@ -120,11 +120,11 @@ impl Connector {
                     match end {
                         LinkEnd::Left => return None,
                         LinkEnd::GaveUp(reason) => return Some(reason),
-                        LinkEnd::Lost(reason) => reason,
+                        LinkEnd::Lost { reason, is_silence } => (reason, is_silence),
                     }
                 }
                 Err(error) if !error.can_heal() => return Some(GiveUp::Relay(error)),
-                Err(error) => describe(&error),
+                Err(error) => (describe(&error), error.is_silence()),
             };
             let wait = backoff.next_wait(random_unit());
             tracing::warn!(
@@ -142,10 +142,18 @@ impl Connector {
             } else {
                 ASK_RARELY
             };
+            // A relay that answers and does not want us is left alone for the whole wait; only one that is away is worth asking.
+            let back = async {
+                if !is_silence || addresses.is_empty() {
+                    std::future::pending::<()>().await;
+                }
+                wait_for_answer(&addresses, ask_every).await;
+                tokio::time::sleep(self.settings.backoff_min.mul_f64(random_unit())).await;
+            };
             tokio::select! {
                 () = self.leave.cancelled() => return None,
                 () = tokio::time::sleep(wait) => {}
-                () = wait_for_answer(&addresses, ask_every), if !addresses.is_empty() => {}
+                () = back => {}
             }
         }
     }
@@ -153,7 +161,7 @@ impl Connector {
     /// One try. A handshake retransmits ever more rarely, so a relay that comes back in the middle of one would be noticed late: once somebody answers
     /// while it hangs, it is begun afresh.
     async fn dial(&self, addresses: &mut Vec<SocketAddr>) -> Result<Dialed, DialError> {
-        let transport = connection_settings(&self.settings.transport, MAX_PLAYERS);
+        let transport = agent_settings(&self.settings.transport);
         let mut found = Vec::new();
         let restarted = {
             let first = dial(&self.settings.invite, transport.clone(), DIAL_DEADLINE, &mut found);

@@ -102,15 +102,16 @@ impl Agent {
 
     /// Waits until the agent gives up; it never does on what can heal.
     pub async fn gave_up(&mut self) -> GiveUp {
-        match (&mut self.end).await {
-            Ok(reason) => {
-                self.events.emit(Event::Stopped {
-                    reason: reason.to_string(),
-                });
-                reason
-            }
-            Err(_) => std::future::pending().await,
-        }
+        // The connector ends without a word only when it is asked to leave, or when it panics.
+        let reason = match (&mut self.end).await {
+            Ok(reason) => reason,
+            Err(_) if self.leave.is_cancelled() => std::future::pending().await,
+            Err(_) => GiveUp::Crashed,
+        };
+        self.events.emit(Event::Stopped {
+            reason: reason.to_string(),
+        });
+        reason
     }
 
     /// Stops: the relay is told, so that it closes the public ports at once.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use quinn::Connection;
 use spawnpoint_config::tunnel::Tunnel;
-use spawnpoint_net::{Clock, ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, TaskScope, var};
+use spawnpoint_net::{
+    Clock, ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, PlayerStream, TaskScope, var,
+};
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::control::{
     Hello, Message, OpenedTunnel, TunnelRemove, TunnelReply, TunnelRequest, Unsupported, Welcome,
@@ -31,10 +33,7 @@ const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What may heal is asked for again this often.
-const RETRY_EVERY: Duration = Duration::from_secs(15);
-
-/// A flow's idle time when no UDP tunnel has told one yet.
-const DEFAULT_IDLE: Duration = Duration::from_secs(60);
+const RETRY_EVERY: Duration = Duration::from_secs(5);
 
 const SOFTWARE: &str = concat!("spawnpoint/", env!("CARGO_PKG_VERSION"));
 
@@ -45,14 +44,29 @@ pub(crate) enum LinkEnd {
     /// There is no point in trying again.
     GaveUp(GiveUp),
     /// It was lost; trying again is right.
-    Lost(String),
+    Lost {
+        /// Why, in words.
+        reason: String,
+        /// Whether the relay fell silent or started anew, so that it is worth asking whether it is back.
+        is_silence: bool,
+    },
+}
+
+impl LinkEnd {
+    /// Lost for a reason that a relay which is there has given.
+    fn lost(reason: impl Into<String>) -> Self {
+        Self::Lost {
+            reason: reason.into(),
+            is_silence: false,
+        }
+    }
 }
 
 impl From<ControlError> for LinkEnd {
     fn from(error: ControlError) -> Self {
         match error {
             ControlError::Lost(error) => closed(&error),
-            error => Self::Lost(describe(&error)),
+            error => Self::lost(describe(&error)),
         }
     }
 }
@@ -92,19 +106,12 @@ pub(crate) async fn run(
     let (welcome, reader, writer) = match greeted {
         Ok(Ok(greeted)) => greeted,
         Ok(Err(end)) => return end,
-        Err(_) => return LinkEnd::Lost("the relay did not answer the agent's hello in time".to_owned()),
+        Err(_) => return LinkEnd::lost("the relay did not answer the agent's hello in time"),
     };
     let scope = Arc::new(TaskScope::new(parent));
     let (clock, open) = (Clock::default(), OpenTunnels::default());
     let outbox = DatagramOutbox::new(clock);
-    let idle = welcome
-        .tunnels
-        .iter()
-        .filter_map(|reply| reply.opened.as_ref())
-        .map(|opened| opened.idle_ms)
-        .max();
-    let idle = idle.map_or(DEFAULT_IDLE, |idle| Duration::from_millis(idle.into()));
-    let flows = Arc::new(Flows::new(idle, events.clone(), open.clone(), outbox.clone(), clock));
+    let flows = Arc::new(Flows::new(events.clone(), open.clone(), outbox.clone(), clock));
     let sending = connection.clone();
     scope.spawn(async move { outbox.run(&sending).await });
     scope.spawn(flows.clone().receive(connection.clone(), scope.clone()));
@@ -132,7 +139,7 @@ pub(crate) async fn run(
     link.flows.close();
     let code = match &end {
         LinkEnd::Left | LinkEnd::GaveUp(_) => CloseCode::Shutdown,
-        LinkEnd::Lost(_) => CloseCode::Internal,
+        LinkEnd::Lost { .. } => CloseCode::Internal,
     };
     connection.close(var(code.number()), code.as_str().as_bytes());
     report_down(events, &host, id, &end);
@@ -146,7 +153,7 @@ fn report_down(events: &Events, host: &str, link: LinkId, end: &LinkEnd) {
     let reason = match end {
         LinkEnd::Left => "shutdown".to_owned(),
         LinkEnd::GaveUp(reason) => reason.to_string(),
-        LinkEnd::Lost(reason) => reason.clone(),
+        LinkEnd::Lost { reason, .. } => reason.clone(),
     };
     tracing::info!(host, %link, reason, "link down");
     events.emit(Event::LinkDown {
@@ -177,7 +184,7 @@ async fn introduce(
     let answer = introduced.on_frame(&reader.frame().await?);
     match answer.map_err(|violation| LinkEnd::from(ControlError::from(violation)))? {
         Answer::Welcome(welcome) => Ok((welcome, reader, writer)),
-        Answer::Rejected(reject) if reject.code.can_heal() => Err(LinkEnd::Lost(reject.text)),
+        Answer::Rejected(reject) if reject.code.can_heal() => Err(LinkEnd::lost(reject.text)),
         Answer::Rejected(reject) => Err(LinkEnd::GaveUp(GiveUp::Rejected {
             code: reject.code,
             text: reject.text,
@@ -212,7 +219,8 @@ impl Link<'_> {
                 () = leave.cancelled() => return LinkEnd::Left,
                 stream = self.connection.accept_bi() => match stream {
                     Ok((send, recv)) => {
-                        self.scope.spawn(tcp::carry(self.open.clone(), self.events.clone(), send, recv));
+                        let stream = PlayerStream::new(send, recv);
+                        self.scope.spawn(tcp::carry(self.open.clone(), self.events.clone(), stream));
                         Ok(())
                     }
                     Err(error) => Err(closed(&error)),
@@ -302,6 +310,7 @@ impl Link<'_> {
             public,
             origin: Some(tunnel.origin.to_string()),
         });
+        self.flows.set_idle(Duration::from_millis(opened.idle_ms.into()));
         let origin = self.origin(&tunnel);
         let scope = Arc::new(TaskScope::new(self.scope.token()));
         self.open.insert(opened.id, OpenTunnel { tunnel, origin, scope });
@@ -400,7 +409,7 @@ impl Link<'_> {
     async fn send(&mut self, message: &Message) -> Result<(), LinkEnd> {
         match tokio::time::timeout(WRITE_DEADLINE, self.writer.message(message)).await {
             Ok(sent) => Ok(sent?),
-            Err(_) => Err(LinkEnd::Lost("the relay does not take messages any more".to_owned())),
+            Err(_) => Err(LinkEnd::lost("the relay does not take messages any more")),
         }
     }
 }
@@ -422,20 +431,25 @@ fn is_same_for_relay(one: &Tunnel, other: &Tunnel) -> bool {
 }
 
 fn closed(error: &quinn::ConnectionError) -> LinkEnd {
+    let silent = |reason: &str| LinkEnd::Lost {
+        reason: reason.to_owned(),
+        is_silence: true,
+    };
     let quinn::ConnectionError::ApplicationClosed(close) = error else {
-        return LinkEnd::Lost(match error {
-            quinn::ConnectionError::TimedOut => "the relay does not answer any more".to_owned(),
-            quinn::ConnectionError::Reset => "the relay was restarted".to_owned(),
-            other => other.to_string(),
-        });
+        return match error {
+            quinn::ConnectionError::TimedOut => silent("the relay does not answer any more"),
+            quinn::ConnectionError::Reset => silent("the relay was restarted"),
+            other => LinkEnd::lost(other.to_string()),
+        };
     };
     match CloseCode::from_number(close.error_code.into_inner()) {
+        CloseCode::Shutdown => silent("the relay was stopped"),
         CloseCode::TakenOver => LinkEnd::GaveUp(GiveUp::TakenOver),
         CloseCode::Revoked => LinkEnd::GaveUp(GiveUp::Rejected {
             code: RejectCode::Revoked,
             text: "the relay's operator has revoked or replaced the invite, or it has expired; ask for a new one"
                 .to_owned(),
         }),
-        code => LinkEnd::Lost(format!("the relay closed the link ({code})")),
+        code => LinkEnd::lost(format!("the relay closed the link ({code})")),
     }
 }

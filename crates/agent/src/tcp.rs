@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use quinn::{RecvStream, SendStream};
-use spawnpoint_net::{LocalSocket, Meter, SessionEnd, Splice, StreamError, read_header, var};
+use spawnpoint_net::{LocalSocket, Meter, PlayerStream, SessionEnd, Splice, StreamError, read_header};
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::ResetCode;
 use spawnpoint_proto::stream::StreamHeader;
@@ -16,8 +15,8 @@ use crate::tunnels::{OpenTunnel, OpenTunnels};
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Carries the player of one stream.
-pub(crate) async fn carry(tunnels: OpenTunnels, events: Events, send: SendStream, mut recv: RecvStream) {
-    let header = tokio::time::timeout(HEADER_DEADLINE, read_header(&mut recv)).await;
+pub(crate) async fn carry(tunnels: OpenTunnels, events: Events, mut stream: PlayerStream) {
+    let header = tokio::time::timeout(HEADER_DEADLINE, read_header(stream.incoming())).await;
     let (tunnel, session, player) = match header {
         Ok(Ok(StreamHeader::Open {
             tunnel,
@@ -26,43 +25,35 @@ pub(crate) async fn carry(tunnels: OpenTunnels, events: Events, send: SendStream
             ..
         })) => (tunnel, session, player),
         // This agent never shows a ticket, so no relay has a session of its to resume.
-        Ok(Ok(StreamHeader::Resume { .. })) => return refuse(send, recv, ResetCode::UnknownSession),
+        Ok(Ok(StreamHeader::Resume { .. })) => return stream.cut(ResetCode::UnknownSession),
         Ok(Err(StreamError::Ended(_))) => return,
         Ok(Err(StreamError::Violation(violation))) => {
             tracing::warn!(
                 reason = violation.as_str(),
                 "the relay opened a stream that makes no sense"
             );
-            return refuse(send, recv, ResetCode::BadHeader);
+            return stream.cut(ResetCode::BadHeader);
         }
-        Err(_) => return refuse(send, recv, ResetCode::BadHeader),
+        Err(_) => return stream.cut(ResetCode::BadHeader),
     };
     let Some(tunnel) = tunnels.expect(tunnel).await else {
-        return refuse(send, recv, ResetCode::UnknownTunnel);
+        return stream.cut(ResetCode::UnknownTunnel);
     };
     let scope = tunnel.scope.clone();
-    scope.spawn(async move { play(&tunnel, events, session.to_string(), player, send, recv).await });
+    scope.spawn(async move { play(&tunnel, events, session.to_string(), player, stream).await });
 }
 
-async fn play(
-    tunnel: &OpenTunnel,
-    events: Events,
-    session: String,
-    player: SocketAddr,
-    send: SendStream,
-    recv: RecvStream,
-) {
+async fn play(tunnel: &OpenTunnel, events: Events, session: String, player: SocketAddr, mut stream: PlayerStream) {
     let socket = match tunnel.origin.connect().await {
         Ok(socket) => socket,
-        Err(code) => return refuse(send, recv, code),
+        Err(code) => return stream.cut(code),
     };
     let mut socket = LocalSocket::new(socket);
     let visit = Visit::begin(events, tunnel, session, player);
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
     let splice = Splice {
         socket: socket.get(),
-        send,
-        recv,
+        stream,
         outgoing: &down,
         incoming: &up,
         head: None,
@@ -72,12 +63,6 @@ async fn play(
         drop(socket.into_inner());
     }
     visit.end(end.as_str(), up.total(), down.total());
-}
-
-fn refuse(mut send: SendStream, mut recv: RecvStream, code: ResetCode) {
-    // Both fail only on a stream that the relay has ended already.
-    let _ = send.reset(var(code.number()));
-    let _ = recv.stop(var(code.number()));
 }
 
 /// A player who is in; dropping it reports that they left.

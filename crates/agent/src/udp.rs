@@ -27,8 +27,11 @@ const MAX_FLOWS: usize = 65_536;
 /// A flow lives this much longer here than at the relay, which tells us when it ends one.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Packets of a new player that wait until its socket is open.
-const MAX_WAITING: usize = 64;
+/// A flow's idle time until the relay has told its own.
+const DEFAULT_IDLE: Duration = Duration::from_secs(60);
+
+/// Packets of a new player that wait until its socket is open, and their bytes.
+const MAX_WAITING: (usize, usize) = (64, 256 * 1024);
 
 /// Drop counters are reported this often.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -74,9 +77,11 @@ enum PipeState {
 }
 
 impl Flows {
-    pub fn new(idle: Duration, events: Events, tunnels: OpenTunnels, outbox: DatagramOutbox, clock: Clock) -> Self {
+    pub fn new(events: Events, tunnels: OpenTunnels, outbox: DatagramOutbox, clock: Clock) -> Self {
+        let idle = DEFAULT_IDLE + GRACE;
         let limits = Limits {
-            idle: idle + GRACE,
+            idle,
+            unanswered: idle,
             flows: MAX_FLOWS,
         };
         Self {
@@ -88,6 +93,11 @@ impl Flows {
             opened: Notify::new(),
             drops: std::array::from_fn(|_| AtomicU64::new(0)),
         }
+    }
+
+    /// Flows opened from here on live as long as the relay says it keeps them, and a little longer.
+    pub fn set_idle(&self, idle: Duration) {
+        self.mirror().set_idle(idle + GRACE);
     }
 
     /// Takes datagrams until the connection is gone.
@@ -310,7 +320,7 @@ impl Flows {
 impl Pipe {
     fn send(&self, packet: Bytes) -> Result<(), DropReason> {
         let socket = match &mut *self.state() {
-            PipeState::Waiting(packets) if packets.len() >= MAX_WAITING => return Err(DropReason::QueueFull),
+            PipeState::Waiting(packets) if is_full(packets) => return Err(DropReason::QueueFull),
             PipeState::Waiting(packets) => {
                 packets.push_back(packet);
                 return Ok(());
@@ -367,10 +377,15 @@ fn end(flow: Flow, reason: &'static str) {
     flow.visit.end(reason, up, down);
 }
 
+fn is_full(waiting: &VecDeque<Bytes>) -> bool {
+    waiting.len() >= MAX_WAITING.0 || waiting.iter().map(Bytes::len).sum::<usize>() >= MAX_WAITING.1
+}
+
 fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+        Kind::ConnectionRefused | Kind::ConnectionReset | Kind::HostUnreachable | Kind::NetworkUnreachable
     )
 }
 

@@ -21,8 +21,6 @@ pub struct AgentConfig {
     pub invite: Option<Invite>,
     /// A file that holds the invite instead; only its owner should be able to read it (mode 0600). Never set together with `invite`.
     pub invite_file: Option<PathBuf>,
-    /// Where the agent keeps what it learns; the system's usual place when absent.
-    pub state_dir: Option<PathBuf>,
     /// How long a game server may take to accept a connection.
     pub origin_timeout: Duration,
     /// The connection to the relay.
@@ -49,7 +47,6 @@ impl Default for AgentConfig {
         Self {
             invite: None,
             invite_file: None,
-            state_dir: None,
             origin_timeout: Duration::from_secs(5),
             links: Links::default(),
             log: Log::default(),
@@ -111,14 +108,12 @@ impl AgentConfig {
                 "`invite` and `invite_file` are both given: keep one of them",
             );
         }
-        let state_dir = top.path("state_dir");
         let millis = Duration::from_millis;
         let origin_timeout = top.duration("origin_timeout", default.origin_timeout, millis(100)..=millis(60_000));
         let links = Links::read(document);
         Self {
             invite,
             invite_file,
-            state_dir,
             origin_timeout,
             links,
             log: Log::read(document),

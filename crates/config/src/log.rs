@@ -5,10 +5,8 @@ use crate::document::Document;
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum LogFormat {
-    /// For people on a terminal, JSON elsewhere.
-    #[default]
-    Auto,
     /// For people.
+    #[default]
     Human,
     /// One JSON object a line, for collectors.
     Json,
@@ -16,12 +14,11 @@ pub enum LogFormat {
 
 impl LogFormat {
     /// Every format.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Human, Self::Json];
+    pub const ALL: [Self; 2] = [Self::Human, Self::Json];
 
     /// The word used in configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Auto => "auto",
             Self::Human => "human",
             Self::Json => "json",
         }

@@ -59,7 +59,7 @@ pub struct Players {
 /// `[links]`: the connections to agents.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Links {
-    /// How long players wait for an agent that is away.
+    /// How long public ports stay open for an agent that is away.
     pub resume_window: Duration,
     /// Agents at once.
     pub max_links: u32,
@@ -307,6 +307,16 @@ fn admin(document: &mut Document<'_>, default: Option<SocketAddr>) -> Option<Soc
 
 fn plain<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.trim().parse().map_err(|_| String::new())
+}
+
+/// Reads a public host: a name or an address, with or without brackets, without port.
+///
+/// # Errors
+/// A sentence with what is allowed.
+pub fn parse_public_host(text: &str) -> Result<String, String> {
+    public_host(text).map_err(|_| {
+        format!("`{text}` is no host name or address: write for example relay.example.org or 203.0.113.5, without port")
+    })
 }
 
 fn public_host(text: &str) -> Result<String, String> {

@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use spawnpoint_proto::control::MAX_TUNNELS;
 use spawnpoint_proto::{NameError, Protocol, TunnelName};
 
 use crate::document::Section;
@@ -78,6 +79,9 @@ pub enum TunnelError {
     /// The part after `@`.
     #[error("`{0}` is no public port: it is a number from 1 to 65535")]
     PublicPort(String),
+    /// More tunnels than one agent can have.
+    #[error("{0} tunnels are too many: an agent has at most {MAX_TUNNELS}")]
+    TooMany(usize),
     /// Two tunnels with one name.
     #[error("two tunnels are named `{0}`: give one of them another name")]
     DuplicateName(TunnelName),
@@ -147,6 +151,9 @@ impl Tunnel {
     /// # Errors
     /// [`TunnelError::DuplicateName`] or [`TunnelError::DuplicatePort`].
     pub fn check_distinct(tunnels: &[Self]) -> Result<(), TunnelError> {
+        if tunnels.len() > MAX_TUNNELS {
+            return Err(TunnelError::TooMany(tunnels.len()));
+        }
         let (mut names, mut ports) = (HashSet::new(), HashSet::new());
         tunnels.iter().try_for_each(|tunnel| {
             if !names.insert(&tunnel.name) {

@@ -28,6 +28,8 @@ pub const MAX_REASSEMBLY: usize = 8 * 1024 * 1024;
 pub struct Limits {
     /// A flow ends after this long without a packet in either direction.
     pub idle: Duration,
+    /// A flow that the origin has never answered ends after this long: its player's address may be made up.
+    pub unanswered: Duration,
     /// Flows at once.
     pub flows: usize,
 }

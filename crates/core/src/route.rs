@@ -72,12 +72,15 @@ pub struct Registry<L> {
     /// A port stays open this long for an agent that went away without saying so.
     linger: Duration,
     links: HashMap<LinkId, Link<L>>,
+    next_link: u64,
     /// In a tree, so that a simulation meets them in the same order each time.
     tunnels: BTreeMap<(HostNumber, TunnelName), Tunnel>,
 }
 
 #[derive(Debug)]
 struct Link<L> {
+    /// Which of all links it was, counted from the first.
+    number: u64,
     host: HostNumber,
     handle: L,
     next_tunnel: u32,
@@ -126,15 +129,19 @@ impl<L: Clone> Registry<L> {
         Self {
             linger,
             links: HashMap::new(),
+            next_link: 0,
             tunnels: BTreeMap::new(),
         }
     }
 
     /// Enters a link.
     pub fn attach(&mut self, id: LinkId, host: HostNumber, handle: L) {
+        let number = self.next_link;
+        self.next_link += 1;
         self.links.insert(
             id,
             Link {
+                number,
                 host,
                 handle,
                 next_tunnel: 0,
@@ -149,13 +156,16 @@ impl<L: Clone> Registry<L> {
     pub fn open(&mut self, link: LinkId, spec: TunnelSpec) -> Result<Opened, OpenError> {
         let host = self.links.get(&link).ok_or(OpenError::UnknownLink)?.host;
         let key = (host, spec.name);
-        let holds_port = |tunnel: &Tunnel| tunnel.protocol == spec.protocol && tunnel.port == spec.port;
-        if self
-            .tunnels
-            .iter()
-            .any(|(other, tunnel)| *other != key && holds_port(tunnel))
+        if let Some((other, tunnel)) = self.at_port((spec.protocol, spec.port))
+            && *other != key
         {
-            return Err(OpenError::PortTaken);
+            // A renamed tunnel need not wait until the place of its old name is given up.
+            let is_own_and_absent = other.0 == host && tunnel.until().is_some();
+            if !is_own_and_absent {
+                return Err(OpenError::PortTaken);
+            }
+            let other = other.clone();
+            self.tunnels.remove(&other);
         }
         let taken_from = match self.tunnels.get(&key).map(|tunnel| tunnel.holder) {
             Some(Holder::Link(holder, id)) => Some((holder, id)),
@@ -212,6 +222,23 @@ impl<L: Clone> Registry<L> {
             .map(|tunnel| (tunnel.protocol, tunnel.port))
     }
 
+    /// The tunnel of `host` that is open at a public port right now.
+    pub fn name_at(&self, host: HostNumber, port: PublicPort) -> Option<&TunnelName> {
+        let ((owner, name), tunnel) = self.at_port(port)?;
+        (*owner == host && tunnel.until().is_none()).then_some(name)
+    }
+
+    /// How many tunnels of a host are open or awaited.
+    pub fn tunnels_of(&self, host: HostNumber) -> usize {
+        self.tunnels.keys().filter(|(owner, _)| *owner == host).count()
+    }
+
+    fn at_port(&self, (protocol, port): PublicPort) -> Option<(&(HostNumber, TunnelName), &Tunnel)> {
+        self.tunnels
+            .iter()
+            .find(|(_, tunnel)| tunnel.protocol == protocol && tunnel.port == port)
+    }
+
     /// Takes a link out. Its ports stay open for a while if it is `expected_back`, and close at once otherwise.
     pub fn detach(&mut self, now: Time, link: LinkId, expected_back: bool) {
         self.links.remove(&link);
@@ -236,12 +263,11 @@ impl<L: Clone> Registry<L> {
             .retain(|_, tunnel| tunnel.until().is_none_or(|until| until > now));
     }
 
-    /// The links of a host.
-    pub fn links_of(&self, host: HostNumber) -> impl Iterator<Item = (LinkId, &L)> {
-        self.links
-            .iter()
-            .filter(move |(_, link)| link.host == host)
-            .map(|(id, link)| (*id, &link.handle))
+    /// The links of a host, oldest first.
+    pub fn links_of(&self, host: HostNumber) -> Vec<(LinkId, &L)> {
+        let mut links: Vec<_> = self.links.iter().filter(|(_, link)| link.host == host).collect();
+        links.sort_by_key(|(_, link)| link.number);
+        links.into_iter().map(|(id, link)| (*id, &link.handle)).collect()
     }
 
     /// Every link.
@@ -397,6 +423,29 @@ mod tests {
         };
         assert!(registry.open(OLD, udp).is_ok());
         registry.check_invariants();
+    }
+
+    #[test]
+    fn a_renamed_tunnel_takes_the_port_of_its_absent_old_name() {
+        let mut registry = registry();
+        registry.open(OLD, tcp("old-name", 25565)).unwrap();
+        registry.detach(at(0), OLD, true);
+        registry.attach(NEW, HOST, "new");
+        registry.open(NEW, tcp("new-name", 25565)).unwrap();
+        assert_eq!(target(&registry, 25565), Some("new"));
+        assert_eq!(registry.tunnels_of(HOST), 1);
+        assert_eq!(
+            registry.name_at(HOST, (Protocol::Tcp, 25565)).unwrap().as_str(),
+            "new-name"
+        );
+    }
+
+    #[test]
+    fn the_links_of_a_host_come_oldest_first() {
+        let mut registry = registry();
+        registry.attach(NEW, HOST, "new");
+        let order: Vec<&str> = registry.links_of(HOST).into_iter().map(|(_, link)| *link).collect();
+        assert_eq!(order, ["old", "new"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError, Endpoint, TransportConfig};
-use spawnpoint_proto::Invite;
+use spawnpoint_proto::{Invite, Trust};
 use tokio::task::JoinSet;
 
 use crate::endpoint::client_config;
@@ -37,6 +37,9 @@ pub enum DialError {
     /// No socket could be opened, or the settings are impossible.
     #[error("cannot open a socket to the relay")]
     Local(#[source] io::Error),
+    /// It cannot be verified on this machine.
+    #[error("the relay cannot be verified on this machine: {0}")]
+    Settings(String),
     /// Its certificate is not the right one.
     #[error(transparent)]
     Distrust(Distrust),
@@ -47,7 +50,7 @@ pub enum DialError {
         relay: SocketAddr,
     },
     /// It did not answer.
-    #[error("no answer from {relay}")]
+    #[error("no link to {relay}")]
     Silent {
         /// Its address.
         relay: SocketAddr,
@@ -56,14 +59,26 @@ pub enum DialError {
         source: ConnectionError,
     },
     /// It did not answer in time.
-    #[error("no answer from the relay within {} s", .0.as_secs())]
-    Timeout(Duration),
+    #[error("no answer from the relay: is it running, and is its UDP port open in its firewall?")]
+    Timeout,
 }
 
 impl DialError {
+    /// Whether nobody answered at all, so that it is worth asking whether anybody is back.
+    pub const fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout
+                | Self::Silent {
+                    source: ConnectionError::TimedOut,
+                    ..
+                }
+        )
+    }
+
     /// Whether trying again later can succeed without anybody changing anything.
     pub const fn can_heal(&self) -> bool {
-        !matches!(self, Self::Distrust(_) | Self::Foreign { .. })
+        !matches!(self, Self::Distrust(_) | Self::Foreign { .. } | Self::Settings(_))
     }
 }
 
@@ -124,62 +139,86 @@ pub async fn dial(
 ) -> Result<Dialed, DialError> {
     let found = resolve(invite).await?;
     addresses.clone_from(&found);
-    let race = race(invite, transport, found);
-    tokio::time::timeout(deadline, race)
-        .await
-        .map_err(|_| DialError::Timeout(deadline))?
+    race(invite, transport, found, deadline).await
 }
 
-async fn race(invite: &Invite, transport: Arc<TransportConfig>, found: Vec<SocketAddr>) -> Result<Dialed, DialError> {
+async fn race(
+    invite: &Invite,
+    transport: Arc<TransportConfig>,
+    found: Vec<SocketAddr>,
+    deadline: Duration,
+) -> Result<Dialed, DialError> {
     let any = SocketAddr::from(([0u16; 8], 0));
     let socket = bind_udp(any).map_err(|error| DialError::Local(error.source))?;
-    let endpoint = Endpoint::new(
-        quinn::EndpointConfig::default(),
-        None,
-        socket,
-        Arc::new(quinn::TokioRuntime),
-    )
-    .map_err(DialError::Local)?;
-    // A bare address is no name to ask for, and a pin needs none.
-    let name = if invite.host.parse::<std::net::IpAddr>().is_ok() || invite.host.contains(':') {
-        "spawnpoint"
-    } else {
-        &invite.host
-    };
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime).map_err(DialError::Local)?;
     let mut tries = JoinSet::new();
     let mut waiting = found.into_iter();
-    let mut last = None;
+    let mut last = Last(None);
+    let deadline = tokio::time::sleep(deadline);
+    tokio::pin!(deadline);
     loop {
         if let Some(relay) = waiting.next() {
-            let (tls, verifier) =
-                tls::agent(invite.trust).map_err(|error| DialError::Local(io::Error::other(error)))?;
-            let config = client_config(tls, transport.clone()).map_err(DialError::Local)?;
-            match endpoint.connect_with(config, relay, name) {
-                Ok(connecting) => drop(tries.spawn(async move {
-                    connecting.await.map_err(|error| match verifier.take_distrust() {
-                        Some(distrust) => DialError::Distrust(distrust),
-                        None if is_foreign(&error) => DialError::Foreign { relay },
-                        None => DialError::Silent { relay, source: error },
-                    })
-                })),
-                Err(error) => last = Some(DialError::Local(io::Error::other(error))),
+            match attempt(invite, &transport, &endpoint, relay) {
+                Ok(attempt) => drop(tries.spawn(attempt)),
+                Err(error) => last.note(error),
             }
         }
-        let next = tokio::time::sleep(STAGGER);
         tokio::select! {
             Some(result) = tries.join_next() => match result {
                 Ok(Ok(connection)) => return Ok(Dialed { connection, endpoint }),
-                Ok(Err(error)) if error.can_heal() => last = Some(error),
-                Ok(Err(error)) => return Err(error),
-                Err(error) => last = Some(DialError::Local(io::Error::other(error))),
+                Ok(Err(error)) => last.note(error),
+                Err(error) => last.note(DialError::Local(io::Error::other(error))),
             },
-            () = next, if waiting.len() > 0 => {}
+            () = tokio::time::sleep(STAGGER), if waiting.len() > 0 => {}
+            () = &mut deadline => return Err(last.0.unwrap_or(DialError::Timeout)),
             else => {}
         }
         if tries.is_empty() && waiting.len() == 0 {
-            return Err(last.unwrap_or_else(|| DialError::Local(io::ErrorKind::NotFound.into())));
+            return Err(last.0.unwrap_or(DialError::Timeout));
         }
     }
+}
+
+/// Why nothing came of the tries so far. One address of several may be stale or somebody else's, so all are tried; what cannot heal says most.
+struct Last(Option<DialError>);
+
+impl Last {
+    fn note(&mut self, error: DialError) {
+        if self.0.as_ref().is_none_or(DialError::can_heal) {
+            self.0 = Some(error);
+        }
+    }
+}
+
+fn attempt(
+    invite: &Invite,
+    transport: &Arc<TransportConfig>,
+    endpoint: &Endpoint,
+    relay: SocketAddr,
+) -> Result<impl Future<Output = Result<Connection, DialError>> + use<>, DialError> {
+    let (tls, verifier) = tls::agent(invite.trust).map_err(|error| DialError::Settings(error.to_string()))?;
+    let config = client_config(tls, transport.clone()).map_err(DialError::Local)?;
+    // A pin needs no name, and a bare address is none to ask for.
+    let name = match invite.trust {
+        Trust::Pin(_) => "spawnpoint",
+        Trust::Name => invite.host.trim_matches(['[', ']']),
+    };
+    let connecting = endpoint
+        .connect_with(config, relay, name)
+        .map_err(|error| match error {
+            quinn::ConnectError::InvalidServerName(name) => {
+                DialError::Settings(format!("`{name}` is no name for a certificate"))
+            }
+            error => DialError::Local(io::Error::other(error)),
+        })?;
+    Ok(async move {
+        connecting.await.map_err(|error| match verifier.take_distrust() {
+            Some(distrust) => DialError::Distrust(distrust),
+            None if is_foreign(&error) => DialError::Foreign { relay },
+            None => DialError::Silent { relay, source: error },
+        })
+    })
 }
 
 fn is_foreign(error: &ConnectionError) -> bool {

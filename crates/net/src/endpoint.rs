@@ -8,6 +8,7 @@ use std::time::Duration;
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use spawnpoint_core::tuning::{Congestion, Tuning};
 
 use crate::listen::{BindError, bind_udp};
@@ -18,22 +19,49 @@ const DATAGRAM_SEND_BUFFER: usize = 32 * 1024;
 /// Received datagrams that may wait for our reader, which never waits for anything itself.
 const DATAGRAM_RECEIVE_BUFFER: usize = 1024 * 1024;
 
+/// Bytes on the way to one peer at once: 100 Mbit/s over 5 s, or a full window of a hundred bulk streams.
+const MAX_UNACKNOWLEDGED: u64 = 64 * 1024 * 1024;
+
+/// Bytes that an agent may send before it is welcomed.
+const STRANGER_WINDOW: u32 = 32 * 1024;
+
+/// Streams that a relay may open to an agent at the same time; each is one player.
+const MAX_PLAYERS: u32 = 65_536;
+
 /// Connections whose handshake has not been looked at yet; beyond it QUIC refuses more.
 const MAX_INCOMING: usize = 512;
 
-/// The settings of a connection on a side that lets its peer open `peer_streams` streams.
-pub fn connection_settings(tuning: &Tuning, peer_streams: u32) -> Arc<TransportConfig> {
+/// The settings of a relay's connections: its agents may open their control stream, and say little until they are welcomed.
+///
+/// Whoever welcomes an agent raises the connection's receive window to its maximum.
+pub fn relay_settings(tuning: &Tuning) -> Arc<TransportConfig> {
+    let mut config = settings(tuning);
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW));
+    Arc::new(config)
+}
+
+/// The settings of an agent's connection: its relay opens a stream for each player.
+pub fn agent_settings(tuning: &Tuning) -> Arc<TransportConfig> {
+    let mut config = settings(tuning);
+    config.max_concurrent_bidi_streams(VarInt::from_u32(MAX_PLAYERS));
+    Arc::new(config)
+}
+
+fn settings(tuning: &Tuning) -> TransportConfig {
     let mut config = TransportConfig::default();
     let idle = IdleTimeout::try_from(tuning.idle_timeout).unwrap_or_else(|_| IdleTimeout::from(VarInt::from_u32(3000)));
     config
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(tuning.keep_alive))
-        .max_concurrent_bidi_streams(VarInt::from_u32(peer_streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(tuning.stream_window))
         // A finite window over all streams lets a few stalled players stop everybody; memory is bounded by streams times their own window.
         .receive_window(VarInt::MAX)
-        .send_window(u64::MAX)
+        // Stalled players do not count here, since their bytes are acknowledged: it bounds what a peer that grants credit without end and acknowledges
+        // nothing can make us hold.
+        .send_window(MAX_UNACKNOWLEDGED)
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
         // Most paths take 1,452 bytes; looking soon saves fragments.
@@ -44,7 +72,7 @@ pub fn connection_settings(tuning: &Tuning, peer_streams: u32) -> Arc<TransportC
         Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
         Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
     };
-    Arc::new(config)
+    config
 }
 
 /// What a relay must keep over a restart so that agents notice it in one round trip.
@@ -71,7 +99,10 @@ pub fn bind_relay(
         .migration(true);
     // With the key kept, the new process can tell agents of the old one that their connection is gone, instead of leaving them to time out.
     let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &keys.0);
-    let config = EndpointConfig::new(Arc::new(reset_key));
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    // The new process must also recognise the old one's connection ids as its own kind, or it drops such packets without an answer.
+    let id_key = keys.0.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
     quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
         .map_err(|error| BindError::new("udp", address, error))
 }

@@ -6,12 +6,14 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use spawnpoint_proto::ResetCode;
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::var;
@@ -24,6 +26,9 @@ const MIN_READ: usize = 16 * 1024;
 
 /// Chunks that one system call takes.
 const MAX_CHUNKS: usize = 32;
+
+/// What a peer said before its reset arrives within this, or its reader does not want it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 thread_local! {
     static ARENA: RefCell<BytesMut> = RefCell::new(BytesMut::new());
@@ -73,14 +78,78 @@ impl SessionEnd {
     }
 }
 
+/// A player's stream that is cut, not tidily finished as QUIC would, when it is dropped before its end.
+#[derive(Debug)]
+pub struct PlayerStream {
+    send: SendStream,
+    recv: RecvStream,
+    /// The outgoing half has its end.
+    sent: bool,
+    /// The incoming half has its end.
+    received: bool,
+}
+
+impl PlayerStream {
+    /// Takes a stream over.
+    pub const fn new(send: SendStream, recv: RecvStream) -> Self {
+        Self {
+            send,
+            recv,
+            sent: false,
+            received: false,
+        }
+    }
+
+    /// The incoming half, to read a header from.
+    pub const fn incoming(&mut self) -> &mut RecvStream {
+        &mut self.recv
+    }
+
+    /// The outgoing half, to write a header to.
+    pub const fn outgoing(&mut self) -> &mut SendStream {
+        &mut self.send
+    }
+
+    /// Cuts both halves for a reason. Nothing happens to a half that has its end.
+    pub fn cut(&mut self, code: ResetCode) {
+        // Both fail only on a stream that the peer has ended already.
+        if !std::mem::replace(&mut self.sent, true) {
+            let _ = self.send.reset(var(code.number()));
+        }
+        if !std::mem::replace(&mut self.received, true) {
+            let _ = self.recv.stop(var(code.number()));
+        }
+    }
+
+    /// Tells the peer of a reset, after everything that was said before it.
+    ///
+    /// A reset of our half would throw away what is still on its way, and with it a server's last words. So our half is finished, and stopping the
+    /// other half tells that this end is a reset.
+    fn relay_reset(&mut self) {
+        if self.received {
+            return self.cut(ResetCode::PeerReset);
+        }
+        // In this order, so that the peer learns that it is a reset before it sees the end.
+        self.received = true;
+        let _ = self.recv.stop(var(ResetCode::PeerReset.number()));
+        if !std::mem::replace(&mut self.sent, true) {
+            let _ = self.send.finish();
+        }
+    }
+}
+
+impl Drop for PlayerStream {
+    fn drop(&mut self) {
+        self.cut(ResetCode::TunnelClosed);
+    }
+}
+
 /// One session's two ends, and which counters they feed.
 pub struct Splice<'a> {
     /// The local socket.
     pub socket: &'a mut TcpStream,
-    /// The stream's outgoing half.
-    pub send: SendStream,
-    /// The stream's incoming half.
-    pub recv: RecvStream,
+    /// The player's stream.
+    pub stream: PlayerStream,
     /// Counts what goes from the socket into the stream.
     pub outgoing: &'a dyn Meter,
     /// Counts what goes from the stream into the socket.
@@ -93,45 +162,51 @@ impl Splice<'_> {
     /// Moves bytes until the session ends. The socket is left to the caller, who resets it unless the session is finished.
     ///
     /// Dropping the future cuts the stream with [`ResetCode::TunnelClosed`].
-    pub async fn run(self) -> SessionEnd {
-        let Self {
-            socket,
+    pub async fn run(mut self) -> SessionEnd {
+        let end = self.exchange().await;
+        match end {
+            SessionEnd::Finished => {}
+            SessionEnd::LocalReset => self.stream.relay_reset(),
+            SessionEnd::RemoteReset(_) | SessionEnd::LinkLost => self.stream.cut(ResetCode::TunnelClosed),
+        }
+        end
+    }
+
+    async fn exchange(&mut self) -> SessionEnd {
+        let PlayerStream {
             send,
             recv,
-            outgoing,
-            incoming,
-            head,
-        } = self;
-        let mut send = CutOnDrop {
-            stream: send,
-            done: false,
-        };
-        let mut recv = StopOnDrop {
-            stream: recv,
-            done: false,
-        };
-        let (reader, mut writer) = socket.split();
-        let out = async {
-            let end = pump_out(reader.as_ref(), &mut send.stream, outgoing, incoming, head).await;
-            send.done |= end.is_ok();
-            end
-        };
-        let into = async {
-            let end = pump_in(&mut writer, &mut recv.stream, incoming).await;
-            recv.done |= end.is_ok();
-            end
-        };
-        let end = tokio::try_join!(out, into);
-        match end {
-            Ok(_) => SessionEnd::Finished,
-            Err(end) => {
-                let code = match end {
-                    SessionEnd::LocalReset => ResetCode::PeerReset,
-                    _ => ResetCode::TunnelClosed,
-                };
-                send.cut(code);
-                recv.stop(code);
-                end
+            sent,
+            received,
+        } = &mut self.stream;
+        let socket = &*self.socket;
+        let out = pump_out(socket, send, self.outgoing, self.incoming, self.head.take());
+        let into = pump_in(socket, recv, self.incoming);
+        tokio::pin!(out, into);
+        loop {
+            tokio::select! {
+                biased; // that the stream was stopped must be seen before that it is finished, see `relay_reset`
+                result = &mut out, if !*sent => match result {
+                    Ok(()) => *sent = true,
+                    Err(end) => {
+                        if end == SessionEnd::RemoteReset(ResetCode::PeerReset) && !*received {
+                            // What was said before the reset is still coming.
+                            let _ = tokio::time::timeout(LAST_WORDS, &mut into).await;
+                        }
+                        return end;
+                    }
+                },
+                result = &mut into, if !*received => match result {
+                    Ok(()) => {
+                        *received = true;
+                        // A socket that is already reset cannot be shut down; the other pump reports that.
+                        let _ = socket2::SockRef::from(socket).shutdown(Shutdown::Write);
+                    }
+                    Err(end) => return end,
+                },
+                // Whoever is done speaking may still reset, which nobody would read.
+                () = is_reset(socket), if *sent && !*received => return SessionEnd::LocalReset,
+                else => return SessionEnd::Finished,
             }
         }
     }
@@ -140,7 +215,7 @@ impl Splice<'_> {
 /// Ends a local socket the hard way, so that its peer sees a reset instead of a tidy end that never was.
 pub fn abort(socket: TcpStream) {
     // Fails only on a socket that is already gone.
-    let _ = socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO));
+    let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
 /// A local socket that is reset when it is dropped, unless its session was finished.
@@ -177,47 +252,6 @@ impl Drop for LocalSocket {
     }
 }
 
-/// quinn finishes a stream that is dropped, which would look like a tidy end.
-struct CutOnDrop {
-    stream: SendStream,
-    done: bool,
-}
-
-impl CutOnDrop {
-    fn cut(&mut self, code: ResetCode) {
-        if !self.done {
-            self.done = true;
-            let _ = self.stream.reset(var(code.number()));
-        }
-    }
-}
-
-impl Drop for CutOnDrop {
-    fn drop(&mut self) {
-        self.cut(ResetCode::TunnelClosed);
-    }
-}
-
-struct StopOnDrop {
-    stream: RecvStream,
-    done: bool,
-}
-
-impl StopOnDrop {
-    fn stop(&mut self, code: ResetCode) {
-        if !self.done {
-            self.done = true;
-            let _ = self.stream.stop(var(code.number()));
-        }
-    }
-}
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.stop(ResetCode::TunnelClosed);
-    }
-}
-
 async fn pump_out(
     socket: &TcpStream,
     stream: &mut SendStream,
@@ -225,14 +259,19 @@ async fn pump_out(
     answered: &dyn Meter,
     mut head: Option<&mut Vec<u8>>,
 ) -> Result<(), SessionEnd> {
+    let stopped = stream.stopped();
+    tokio::pin!(stopped);
     loop {
         let chunk = match try_read(socket) {
             Ok(chunk) => chunk,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                socket
-                    .ready(Interest::READABLE)
-                    .await
-                    .map_err(|_| SessionEnd::LocalReset)?;
+                tokio::select! {
+                    stopped = &mut stopped => return Err(match stopped {
+                        Ok(Some(code)) => SessionEnd::RemoteReset(ResetCode::from_number(code.into_inner())),
+                        _ => SessionEnd::LinkLost,
+                    }),
+                    ready = socket.ready(Interest::READABLE) => drop(ready.map_err(|_| SessionEnd::LocalReset)?),
+                }
                 continue;
             }
             Err(_) => return Err(SessionEnd::LocalReset),
@@ -252,37 +291,40 @@ async fn pump_out(
                 *kept = Vec::new();
             }
         }
-        stream.write_chunk(chunk).await.map_err(|error| match error {
+        let written = tokio::select! {
+            biased; // nearly always there is room at once
+            written = stream.write_chunk(chunk) => written,
+            // A far reader who has fallen behind must not hide that this end is gone.
+            () = is_reset(socket) => return Err(SessionEnd::LocalReset),
+        };
+        written.map_err(|error| match error {
             WriteError::Stopped(code) => SessionEnd::RemoteReset(ResetCode::from_number(code.into_inner())),
             _ => SessionEnd::LinkLost,
         })?;
     }
 }
 
-async fn pump_in(
-    socket: &mut tokio::net::tcp::WriteHalf<'_>,
-    stream: &mut RecvStream,
-    moved: &dyn Meter,
-) -> Result<(), SessionEnd> {
+async fn pump_in(socket: &TcpStream, stream: &mut RecvStream, moved: &dyn Meter) -> Result<(), SessionEnd> {
     let mut chunks: [Bytes; MAX_CHUNKS] = std::array::from_fn(|_| Bytes::new());
     loop {
         let count = match stream.read_chunks(&mut chunks).await {
             Ok(Some(count)) => count,
-            Ok(None) => {
-                // A socket that is already reset cannot be shut down; the other pump reports that.
-                let _ = socket.shutdown().await;
-                return Ok(());
-            }
+            Ok(None) => return Ok(()),
             Err(ReadError::Reset(code)) => {
                 return Err(SessionEnd::RemoteReset(ResetCode::from_number(code.into_inner())));
             }
             Err(_) => return Err(SessionEnd::LinkLost),
         };
-        let written = write_all(socket.as_ref(), &mut chunks[..count])
-            .await
-            .map_err(|_| SessionEnd::LocalReset)?;
+        let written = write_all(socket, stream, &mut chunks[..count]).await?;
         moved.add(written);
         chunks[..count].fill(Bytes::new());
+    }
+}
+
+/// Waits until the socket is reset.
+async fn is_reset(socket: &TcpStream) {
+    if socket.ready(Interest::ERROR).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -298,7 +340,7 @@ fn try_read(socket: &TcpStream) -> io::Result<Bytes> {
 }
 
 /// Writes all chunks with as few system calls as the socket allows; returns the bytes written.
-async fn write_all(socket: &TcpStream, chunks: &mut [Bytes]) -> io::Result<u64> {
+async fn write_all(socket: &TcpStream, stream: &mut RecvStream, chunks: &mut [Bytes]) -> Result<u64, SessionEnd> {
     let (mut first, mut total) = (0, 0);
     while first < chunks.len() {
         let mut slices = [IoSlice::new(&[]); MAX_CHUNKS];
@@ -315,14 +357,33 @@ async fn write_all(socket: &TcpStream, chunks: &mut [Bytes]) -> io::Result<u64> 
                     first += 1;
                 }
                 if written > 0 {
-                    chunks[first].split_to(written).clear();
+                    chunks[first].advance(written);
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                socket.ready(Interest::WRITABLE).await?;
-            }
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(socket, stream).await?,
+            Err(_) => return Err(SessionEnd::LocalReset),
         }
     }
     Ok(total)
+}
+
+/// Waits until a reader who has fallen behind takes more, or the stream is cut meanwhile.
+async fn writable(socket: &TcpStream, stream: &mut RecvStream) -> Result<(), SessionEnd> {
+    let writable = async {
+        socket
+            .ready(Interest::WRITABLE)
+            .await
+            .map(drop)
+            .map_err(|_| SessionEnd::LocalReset)
+    };
+    tokio::pin!(writable);
+    tokio::select! {
+        result = &mut writable => result,
+        reset = stream.received_reset() => match reset {
+            Ok(Some(code)) => Err(SessionEnd::RemoteReset(ResetCode::from_number(code.into_inner()))),
+            // All of the stream is here: no reset can follow.
+            Ok(None) => writable.await,
+            Err(_) => Err(SessionEnd::LinkLost),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use spawnpoint_core::flow::DropReason;
 
 /// Which tunnel.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -171,6 +172,28 @@ impl RelayMetrics {
                 direction,
             })
         })
+    }
+
+    /// A tunnel is gone for good, and with it what was counted for it.
+    pub fn forget_tunnel(&self, tunnel: &TunnelLabels) {
+        self.sessions.remove(tunnel);
+        let TunnelLabels { host, tunnel, protocol } = tunnel;
+        for direction in ["up", "down"] {
+            self.bytes.remove(&DirectionLabels {
+                host: host.clone(),
+                tunnel: tunnel.clone(),
+                protocol,
+                direction,
+            });
+        }
+        for reason in DropReason::ALL {
+            let reason = reason.as_str();
+            self.dropped.remove(&DropLabels {
+                host: host.clone(),
+                tunnel: tunnel.clone(),
+                reason,
+            });
+        }
     }
 
     /// A player was not let in.

@@ -15,8 +15,17 @@ use crate::{
     AgentId, LinkId, Protocol, RefusalCode, RejectCode, SessionId, Ticket, Token, TunnelId, TunnelName, Violation,
 };
 
-/// The most tunnels that one message may name.
-pub const MAX_TUNNELS: usize = 256;
+/// The most tunnels that one message may name; a link has as many lanes.
+pub const MAX_TUNNELS: usize = 255;
+
+/// The most versions that a hello may offer.
+pub const MAX_VERSIONS: usize = 16;
+
+/// The longest name of a game.
+pub const MAX_GAME: usize = 32;
+
+/// The longest sentence in a refusal, so that a welcome with every tunnel refused still fits into a frame.
+pub const MAX_TEXT: usize = 180;
 
 /// The most sessions that one message may name.
 pub const MAX_SESSIONS: usize = 2048;
@@ -156,6 +165,18 @@ pub struct Refusal {
     pub text: String,
 }
 
+impl Refusal {
+    /// A refusal whose `text` is cut to [`MAX_TEXT`] bytes.
+    pub fn new(code: RefusalCode, text: &str) -> Self {
+        let text = if text.len() <= MAX_TEXT {
+            text.to_owned()
+        } else {
+            format!("{}...", &text[..text.floor_char_boundary(MAX_TEXT - 3)])
+        };
+        Self { code, text }
+    }
+}
+
 /// The relay does not let the agent in.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
@@ -292,8 +313,24 @@ impl Message {
             Self::Welcome(welcome) => (welcome.tunnels.len(), welcome.resumed.len()),
             _ => (0, 0),
         };
-        if tunnels > MAX_TUNNELS || sessions > MAX_SESSIONS {
+        let versions = if let Self::Hello(hello) = &message {
+            hello.versions.len()
+        } else {
+            0
+        };
+        if tunnels > MAX_TUNNELS || sessions > MAX_SESSIONS || versions > MAX_VERSIONS {
             return Err(Violation::TooManyItems);
+        }
+        let requests = match &message {
+            Self::Hello(hello) => hello.tunnels.as_slice(),
+            Self::TunnelAdd(request) => std::slice::from_ref(request),
+            _ => &[],
+        };
+        if requests
+            .iter()
+            .any(|request| request.game.as_ref().is_some_and(|game| game.len() > MAX_GAME))
+        {
+            return Err(Violation::MalformedMessage);
         }
         Ok(message)
     }

@@ -170,7 +170,8 @@ impl Slot {
         if self.parts.len() <= index {
             self.parts.resize(index + 1, None);
         }
-        self.parts[index] = Some(payload);
+        // A slice would keep the whole batch alive that it arrived in.
+        self.parts[index] = Some(Bytes::copy_from_slice(&payload));
         self.present += 1;
         if self.count != Some(self.present) {
             return Ok(Joined::Waiting);

@@ -28,21 +28,25 @@ pub(crate) async fn follow(files: CertificateFiles, shown: Arc<ShownCertificate>
     let paths = [files.cert.as_path(), files.key.as_path()];
     let mut pace = tokio::time::interval(LOOK_EVERY);
     let mut last = FileStamp::of(&paths);
+    let mut told = None;
     loop {
         pace.tick().await;
         let stamp = FileStamp::of(&paths);
         if stamp == last {
             continue;
         }
-        last = stamp;
         let identity = match Identity::load(&files.cert, &files.key) {
             Ok(identity) => identity,
             Err(error) => {
                 // Both files are rarely replaced in the same instant: the next look finds them whole.
-                tracing::warn!(error = %chain(&error), "the new certificate cannot be read, the old one stays");
+                if told.as_ref() != Some(&stamp) {
+                    tracing::warn!(error = %chain(&error), "the new certificate cannot be read yet, the old one stays");
+                    told = Some(stamp);
+                }
                 continue;
             }
         };
+        last = stamp;
         let hash = identity.hash();
         match shown.replace(identity) {
             Ok(()) => tracing::info!(certificate = %hash, "the certificate was replaced"),

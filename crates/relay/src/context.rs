@@ -12,6 +12,9 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::directory::Hosts;
 
+/// Players who are told at the same time why they cannot enter; further ones are cut off without words.
+const REFUSALS: usize = 256;
+
 /// Shared, unchanging surroundings, and the few counters that belong to the relay as a whole.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -28,6 +31,8 @@ pub(crate) struct Context {
     pub handshakes: Gate,
     /// A place for each link.
     pub links: Arc<Semaphore>,
+    /// A place for each player who is being told why they cannot enter.
+    pub refusals: Arc<Semaphore>,
     /// Somebody left; a drain looks again.
     pub left: Notify,
     next_session: AtomicU64,
@@ -56,6 +61,7 @@ impl Context {
             players,
             handshakes,
             links,
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
             left: Notify::new(),
             next_session: AtomicU64::new(1),
         }

@@ -8,7 +8,8 @@ use spawnpoint_core::grant::UnixTime;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_proto::control::TunnelRequest;
-use spawnpoint_store::{Directory, Host, HostId, ReserveError, StoreError};
+use spawnpoint_proto::{Protocol, TunnelName};
+use spawnpoint_store::{Directory, Host, HostId, Reservation, ReserveError, StoreError};
 use tokio::sync::watch;
 
 /// How often the directory is asked whether another process changed it. It is one read of a page that is in memory; a change must be live within a second.
@@ -88,19 +89,23 @@ impl Hosts {
         .await
     }
 
+    /// The ports that a host has for good.
+    pub async fn reservations(&self, host: HostId) -> Result<Vec<Reservation>, StoreError> {
+        self.call(move |directory| directory.reservations(host)).await
+    }
+
     /// The port that a tunnel already has for good.
     pub async fn reserved(&self, host: HostId, request: &TunnelRequest) -> Result<Option<u16>, StoreError> {
         let (name, protocol) = (request.name.clone(), request.protocol);
-        let reservations = self.call(move |directory| directory.reservations(host)).await?;
+        let reservations = self.reservations(host).await?;
         let own = reservations
             .into_iter()
             .find(|own| own.tunnel == name && own.protocol == protocol);
         Ok(own.map(|own| own.port))
     }
 
-    /// Gives back what [`Hosts::reserve`] gave when nothing came of it.
-    pub async fn release(&self, host: HostId, request: &TunnelRequest) -> Result<bool, StoreError> {
-        let (name, protocol) = (request.name.clone(), request.protocol);
+    /// Gives a tunnel's port back.
+    pub async fn release(&self, host: HostId, name: TunnelName, protocol: Protocol) -> Result<bool, StoreError> {
         self.call(move |directory| directory.release(host, &name, protocol))
             .await
     }

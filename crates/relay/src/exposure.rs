@@ -13,7 +13,7 @@ use spawnpoint_net::{BindError, PacketBuffers, PacketSocket, TaskScope, abort, b
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::Protocol;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -24,11 +24,8 @@ use crate::tcp;
 use crate::tunnel::Tunnel;
 use crate::udp::UdpTunnel;
 
-/// Players of one port who are being told at the same time why they cannot enter; further ones are cut off without words.
-const REFUSALS: usize = 64;
-
 /// A pause after an accept that failed for want of descriptors or memory, so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
 /// An open public port; it closes when it is dropped.
 #[derive(Debug)]
@@ -99,13 +96,15 @@ struct Doorman {
 
 impl Doorman {
     async fn accept(self, listener: TcpListener, refusing: TaskScope) {
-        let refusals = Arc::new(Semaphore::new(REFUSALS));
         loop {
             let (socket, player) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(port = self.port.1, %error, "a player could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    // A player who is gone before being accepted is nobody's trouble; anything else is the machine's.
+                    if error.kind() != std::io::ErrorKind::ConnectionAborted {
+                        tracing::warn!(port = self.port.1, %error, "a player could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                     continue;
                 }
             };
@@ -123,7 +122,7 @@ impl Doorman {
                         tcp::carry(&inner, link.connection.clone(), socket, player, game.as_deref(), permit).await;
                     });
                 }
-                Err(reason) => self.deny(route, socket, player, reason, &refusals, &refusing),
+                Err(reason) => self.deny(route, socket, player, reason, &refusing),
             }
         }
     }
@@ -144,14 +143,13 @@ impl Doorman {
         socket: TcpStream,
         player: SocketAddr,
         reason: DenyReason,
-        refusals: &Arc<Semaphore>,
         refusing: &TaskScope,
     ) {
         self.context.metrics.denied(reason.as_str());
         tracing::debug!(%player, tunnel = %route.name, reason = reason.as_str(), "player denied");
         // Whoever comes too often gets no conversation out of it.
         let is_worth_words = reason != DenyReason::PlayerRate && refuse::has_words(route.game.as_deref());
-        match refusals.clone().try_acquire_owned() {
+        match self.context.refusals.clone().try_acquire_owned() {
             Ok(place) if is_worth_words => refusing.spawn(async move {
                 refuse::tell(socket, refuse::words_for_denied(reason), &[]).await;
                 drop(place);

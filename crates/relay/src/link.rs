@@ -3,7 +3,7 @@
 //! The link task owns the control stream. Players' tasks see the link only through [`Link`]: the connection to open streams on, and the tunnels by id.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use spawnpoint_core::admission::HostPlaces;
@@ -13,7 +13,7 @@ use spawnpoint_ops::{Event, TunnelLabels};
 use spawnpoint_proto::control::{GoAway, Message, OpenedTunnel, Refusal, TunnelReply, TunnelRequest, Unsupported};
 use spawnpoint_proto::datagram::Header;
 use spawnpoint_proto::{CloseCode, LinkId, Protocol, RefusalCode, TunnelId, TunnelName, Violation};
-use spawnpoint_store::{Host, ReserveError};
+use spawnpoint_store::{Host, Reservation, ReserveError, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,12 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Commands that may wait for the link task.
 const COMMANDS: usize = 256;
 
+/// How long a directory that could not be read is left alone.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long our own socket may take to close before the port counts as another program's, in steps.
+const CLOSING_PAUSE: Duration = Duration::from_millis(20);
+
 /// Ports tried before the pool counts as taken by other programs.
 const MAX_BUSY_PORTS: usize = 64;
 
@@ -46,6 +52,8 @@ pub(crate) struct Link {
     outbox: DatagramOutbox,
     tunnels: Mutex<HashMap<TunnelId, Arc<Tunnel>>>,
     commands: mpsc::Sender<Command>,
+    /// Why it was closed from outside its task.
+    closing: OnceLock<CloseCode>,
 }
 
 /// What the rest of the relay asks of a link.
@@ -74,8 +82,14 @@ impl Link {
     /// Asks the link task for something; a link so busy that it cannot even be asked is closed.
     pub fn command(&self, command: Command) {
         if self.commands.try_send(command).is_err() {
-            self.connection.close(var(CloseCode::Busy.number()), b"");
+            self.close(CloseCode::Busy);
         }
+    }
+
+    /// Ends the link at once, for `code`.
+    pub fn close(&self, code: CloseCode) {
+        let code = *self.closing.get_or_init(|| code);
+        self.connection.close(var(code.number()), code.as_str().as_bytes());
     }
 
     /// The open tunnel with this id.
@@ -125,6 +139,7 @@ impl LinkTask {
             outbox: DatagramOutbox::new(context.clock),
             tunnels: Mutex::default(),
             commands,
+            closing: OnceLock::new(),
         });
         Self {
             link,
@@ -160,26 +175,37 @@ impl LinkTask {
         let context = self.context.clone();
         let config = &context.config;
         let pool = &config.players.ports;
-        let taken = self.requests.len() >= config.links.max_tunnels_per_host as usize;
-        if taken && !self.requests.contains_key(&request.name) {
-            let most = config.links.max_tunnels_per_host;
-            return self.refuse(
-                request,
-                RefusalCode::TooManyTunnels,
-                &format!("this relay gives a host at most {most} tunnels"),
-            );
-        }
         if let Err(code) = self.host.grant.check(request.protocol, request.public_port, pool) {
             let text = self.grant_text(code, request);
             return self.refuse(request, code, &text);
         }
+        if let Some(port) = request.public_port
+            && let Some(other) = self.registry.name_at(self.link.host, (request.protocol, port)).await
+            && other != request.name
+        {
+            // Another agent of this host, or its ghost, may have it; that passes.
+            let code = if self.requests.contains_key(&other) {
+                RefusalCode::PortTaken
+            } else {
+                RefusalCode::PortBusy
+            };
+            let text = format!(
+                "public {} port {port} is open for the tunnel `{other}` of this host: give one of them another",
+                request.protocol
+            );
+            return self.refuse(request, code, &text);
+        }
         self.close(&request.name).await;
+        if let Err(reply) = self.make_room(request).await {
+            return reply;
+        }
         let allowed = self.host.grant.ports(pool).clone();
         let mut busy = HashSet::new();
         let owned = match self.context.hosts.reserved(self.host.id, request).await {
             Ok(owned) => owned,
             Err(error) => return self.refuse_port(request, &ReserveError::Store(error), &busy),
         };
+        let mut patience = 10;
         loop {
             let reserved = self
                 .context
@@ -202,22 +228,38 @@ impl LinkTask {
                     tracing::warn!(host = self.link.host_name, tunnel = %request.name, port, error = %chain(&error), "public port is taken by another program");
                     // An address that players know is waited for, not replaced; a fresh one can be any.
                     let is_known = request.public_port.is_some() || owned == Some(port);
+                    if owned == Some(port) && error.is_taken() && patience > 0 {
+                        // Our own socket for the tunnel's last opening may still be closing.
+                        patience -= 1;
+                        tokio::time::sleep(CLOSING_PAUSE).await;
+                        continue;
+                    }
                     if is_known || busy.len() >= MAX_BUSY_PORTS || !error.is_taken() {
+                        self.give_back(request, owned).await;
                         let text = format!(
                             "{} port {port} of the relay's machine cannot be opened: {}",
                             request.protocol, error.source
                         );
                         return self.refuse(request, RefusalCode::PortBusy, &text);
                     }
-                    if let Err(error) = self.context.hosts.release(self.host.id, request).await {
-                        tracing::error!(error = %chain(&error), "a reserved port could not be given back");
-                    }
+                    self.give_back(request, owned).await;
                     busy.insert(port);
                 }
                 Err(OpenFailure::Draining) => {
+                    self.give_back(request, owned).await;
                     return self.refuse(request, RefusalCode::Draining, "the relay is going down");
                 }
+                Err(OpenFailure::TooMany) => {
+                    self.give_back(request, owned).await;
+                    let most = config.links.max_tunnels_per_host;
+                    return self.refuse(
+                        request,
+                        RefusalCode::TooManyTunnels,
+                        &format!("this relay gives a host at most {most} tunnels"),
+                    );
+                }
                 Err(OpenFailure::Refused) => {
+                    self.give_back(request, owned).await;
                     return self.refuse(
                         request,
                         RefusalCode::Internal,
@@ -225,6 +267,71 @@ impl LinkTask {
                     );
                 }
             }
+        }
+    }
+
+    /// Sees to it that a new tunnel does not add to the ports of a host without bound: names that are open nowhere give theirs up.
+    async fn make_room(&self, request: &TunnelRequest) -> Result<(), TunnelReply> {
+        let failed = |error: StoreError| self.refuse_port(request, &ReserveError::Store(error), &HashSet::new());
+        let mut reservations = self.context.hosts.reservations(self.host.id).await.map_err(failed)?;
+        let is_own = |own: &Reservation| own.tunnel == request.name && own.protocol == request.protocol;
+        let most = self.context.config.links.max_tunnels_per_host as usize;
+        if reservations.iter().any(is_own) {
+            return Ok(());
+        }
+        while reservations.len() >= most {
+            let mut idle = None;
+            for (at, own) in reservations.iter().enumerate() {
+                if self.registry.port_of(self.link.host, &own.tunnel).await.is_none() {
+                    idle = Some(at);
+                    break;
+                }
+            }
+            let Some(at) = idle else {
+                let text = format!("this relay gives a host at most {most} tunnels");
+                return Err(self.refuse(request, RefusalCode::TooManyTunnels, &text));
+            };
+            let own = reservations.remove(at);
+            tracing::info!(host = self.link.host_name, tunnel = %own.tunnel, port = own.port, "the port of a tunnel that is not open is free again");
+            self.context
+                .hosts
+                .release(self.host.id, own.tunnel.clone(), own.protocol)
+                .await
+                .map_err(failed)?;
+            self.context.metrics.forget_tunnel(&TunnelLabels {
+                host: self.link.host_name.clone(),
+                tunnel: own.tunnel.to_string(),
+                protocol: own.protocol.as_str(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Undoes a reservation that nothing came of: the tunnel has again what it `owned`.
+    async fn give_back(&self, request: &TunnelRequest, owned: Option<u16>) {
+        let hosts = &self.context.hosts;
+        let undone = match owned {
+            Some(port) => {
+                let before = TunnelRequest {
+                    public_port: Some(port),
+                    ..request.clone()
+                };
+                let allowed = self.host.grant.ports(&self.context.config.players.ports).clone();
+                hosts
+                    .reserve(self.host.id, &before, allowed, HashSet::new())
+                    .await
+                    .map(drop)
+                    .map_err(|error| chain(&error))
+            }
+            None => {
+                let released = hosts
+                    .release(self.host.id, request.name.clone(), request.protocol)
+                    .await;
+                released.map(drop).map_err(|error| chain(&error))
+            }
+        };
+        if let Err(error) = undone {
+            tracing::error!(error, "a reserved port could not be given back");
         }
     }
 
@@ -321,14 +428,16 @@ impl LinkTask {
             link: link.id.to_string(),
             peer,
         });
-        if let Err(error) = context.hosts.touch(self.host.id, unix_now()).await {
-            tracing::error!(error = %chain(&error), "the directory could not note the host's visit");
-        }
         let carrier = link.clone();
         self.scope
             .spawn(async move { carrier.outbox.run(&carrier.connection).await });
         self.scope.spawn(read_datagrams(link.clone(), context.clone()));
 
+        self.scope
+            .spawn(guard(link.clone(), context.clone(), self.host.clone()));
+        if let Err(error) = context.hosts.touch(self.host.id, unix_now()).await {
+            tracing::error!(error = %chain(&error), "the directory could not note the host's visit");
+        }
         let end = self.serve(&mut reader, &mut writer).await;
         self.finish(end).await;
     }
@@ -339,17 +448,6 @@ impl LinkTask {
         let mut count = tokio::time::interval(COUNT_EVERY);
         let stop = self.scope.token().clone();
         loop {
-            let left = self
-                .host
-                .grant
-                .expires
-                .map(|end| Duration::from_secs(end.0.saturating_sub(unix_now().0)));
-            let expiry = async {
-                match left {
-                    Some(left) => tokio::time::sleep(left).await,
-                    None => std::future::pending().await,
-                }
-            };
             let result = tokio::select! {
                 () = stop.cancelled() => return End::Close(CloseCode::Shutdown),
                 message = reader.message() => match message {
@@ -358,10 +456,6 @@ impl LinkTask {
                 },
                 Some(command) = self.commands.recv() => self.on_command(command, writer).await,
                 Ok(()) = changes.changed() => self.on_directory_change(writer).await,
-                () = expiry => {
-                    let ended = self.host.grant.is_expired(unix_now());
-                    if ended { Err(End::Close(CloseCode::Revoked)) } else { Ok(()) }
-                }
                 _ = count.tick() => {
                     self.count();
                     Ok(())
@@ -393,9 +487,11 @@ impl LinkTask {
     async fn on_command(&mut self, command: Command, writer: &mut ControlWriter) -> Result<(), End> {
         match command {
             Command::TunnelTaken(name, id) => {
-                if self.requests.get(&name).is_some_and(|(_, open)| *open == id) {
-                    self.requests.remove(&name);
+                if self.requests.get(&name).is_none_or(|(_, open)| *open != id) {
+                    // The agent has closed or reopened it meanwhile.
+                    return Ok(());
                 }
+                self.requests.remove(&name);
                 self.end_tunnel(id, "taken_over");
                 if self.requests.is_empty() {
                     return Err(End::Close(CloseCode::TakenOver));
@@ -404,7 +500,7 @@ impl LinkTask {
                 let reply = TunnelReply {
                     name,
                     opened: None,
-                    refused: Some(refusal(RefusalCode::TakenOver, text)),
+                    refused: Some(Refusal::new(RefusalCode::TakenOver, text)),
                 };
                 self.send(writer, &Message::TunnelReply(reply)).await
             }
@@ -416,25 +512,20 @@ impl LinkTask {
         }
     }
 
-    /// The operator may have changed this host.
+    /// The operator may have changed this host's grant; that it may not be here at all is seen to by [`guard`].
     async fn on_directory_change(&mut self, writer: &mut ControlWriter) -> Result<(), End> {
         let host = match self.context.hosts.host(self.host.id).await {
-            Ok(host) => host,
+            Ok(Some(host)) => host,
+            Ok(None) => return Ok(()),
             Err(error) => {
-                tracing::error!(error = %chain(&error), "the directory could not be read");
+                tracing::error!(error = %chain(&error), "the directory could not be read, a changed grant is not live yet");
                 return Ok(());
             }
-        };
-        let Some(host) = host.filter(|host| host.revoked.is_none() && host.token == self.host.token) else {
-            return Err(End::Close(CloseCode::Revoked));
         };
         if host.grant == self.host.grant {
             return Ok(());
         }
         self.host = host;
-        if self.host.grant.is_expired(unix_now()) {
-            return Err(End::Close(CloseCode::Revoked));
-        }
         self.link.places.set_max(max_players(&self.context, &self.host));
         let pool = &self.context.config.players.ports;
         let mut gone = Vec::new();
@@ -453,7 +544,7 @@ impl LinkTask {
             let reply = TunnelReply {
                 name,
                 opened: None,
-                refused: Some(refusal(RefusalCode::GrantChanged, &text)),
+                refused: Some(Refusal::new(RefusalCode::GrantChanged, &text)),
             };
             self.send(writer, &Message::TunnelReply(reply)).await?;
         }
@@ -488,6 +579,7 @@ impl LinkTask {
         let (link, context) = (&self.link, &self.context);
         self.count();
         let (reason, code, expected_back) = match &end {
+            End::Lost(_) if let Some(code) = link.closing.get() => (code.as_str(), None, *code == CloseCode::Busy),
             End::Lost(error) => (lost_reason(error), None, !said_goodbye(error)),
             End::Close(code) => (
                 code.as_str(),
@@ -505,7 +597,9 @@ impl LinkTask {
         let ids: Vec<TunnelId> = link.tunnels().keys().copied().collect();
         ids.into_iter().for_each(|id| self.end_tunnel(id, "link_lost"));
         self.registry.detach(link.id, expected_back).await;
-        context.metrics.forget_link(&link.host_name);
+        if !self.registry.is_linked(link.host).await {
+            context.metrics.forget_link(&link.host_name);
+        }
         tracing::info!(host = link.host_name, link = %link.id, reason, "link down");
         context.events.emit(Event::LinkDown {
             host: link.host_name.clone(),
@@ -580,6 +674,43 @@ impl From<ControlError> for End {
     }
 }
 
+/// Ends the link when its host may not be here any more, whatever the link task is doing.
+async fn guard(link: Arc<Link>, context: Arc<Context>, mut host: Host) {
+    let mut changes = context.hosts.changes();
+    changes.mark_changed();
+    let mut retry = false;
+    loop {
+        let left = host
+            .grant
+            .expires
+            .map(|end| Duration::from_secs(end.0.saturating_sub(unix_now().0)));
+        let expiry = async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = expiry => {}
+            () = tokio::time::sleep(RETRY_PAUSE), if retry => {}
+        }
+        let now = match context.hosts.host(host.id).await {
+            Ok(now) => now,
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the directory could not be read, trying again");
+                retry = true;
+                continue;
+            }
+        };
+        retry = false;
+        match now.filter(|now| now.revoked.is_none() && now.token == host.token && !now.grant.is_expired(unix_now())) {
+            Some(now) => host = now,
+            None => return link.close(CloseCode::Revoked),
+        }
+    }
+}
+
 async fn read_datagrams(link: Arc<Link>, context: Arc<Context>) {
     while let Ok(mut datagram) = link.connection.read_datagram().await {
         let header = match Header::decode(&mut datagram) {
@@ -615,14 +746,7 @@ fn refused(request: &TunnelRequest, code: RefusalCode, text: &str) -> TunnelRepl
     TunnelReply {
         name: request.name.clone(),
         opened: None,
-        refused: Some(refusal(code, text)),
-    }
-}
-
-fn refusal(code: RefusalCode, text: &str) -> Refusal {
-    Refusal {
-        code,
-        text: text.to_owned(),
+        refused: Some(Refusal::new(code, text)),
     }
 }
 

@@ -74,7 +74,8 @@ impl Office {
     /// # Errors
     /// [`OfficeError::NoRelay`] when no relay has run there, and what is wrong with the directory.
     pub fn open(data_dir: &Path) -> Result<Self, OfficeError> {
-        if !data_dir.is_dir() {
+        // Opening makes a directory of hosts; in a wrong place that would only hide the mistake.
+        if !data_dir.join(spawnpoint_store::FILE).is_file() {
             return Err(OfficeError::NoRelay(data_dir.to_owned()));
         }
         let directory = SqliteDirectory::open(data_dir)?;
@@ -212,6 +213,13 @@ mod tests {
     #[test]
     fn an_invite_before_the_first_start_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
+        let error = Office::open(dir.path()).err().unwrap().to_string();
+        assert!(error.contains("start `spawnpoint relay` first"), "{error}");
+        assert!(
+            std::fs::read_dir(dir.path()).unwrap().next().is_none(),
+            "nothing was made"
+        );
+        SqliteDirectory::open(dir.path()).unwrap();
         let office = Office::open(dir.path()).unwrap();
         let error = office
             .invite(&"desk".parse().unwrap(), &Grant::default(), None)

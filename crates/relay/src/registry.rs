@@ -11,7 +11,7 @@ use spawnpoint_core::admission::HostPlaces;
 use spawnpoint_core::route::{self, HostNumber, PublicPort, RouteTable, TunnelSpec};
 use spawnpoint_net::{BindError, PacketSocket};
 use spawnpoint_proto::{CloseCode, LinkId, TunnelId, TunnelName};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -21,8 +21,20 @@ use crate::link::{Command as LinkCommand, Link};
 /// Requests that may wait; each is answered in microseconds, or the milliseconds of a bind.
 const REQUESTS: usize = 256;
 
+/// Links of one host at once: a few machines, and the ghosts of agents that were restarted.
+const MAX_LINKS_PER_HOST: usize = 8;
+
 /// The routes as players' tasks read them.
 pub(crate) type Routes = Arc<RouteTable<Arc<Link>>>;
+
+/// What all links of one host share.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// A place for each player.
+    pub players: Arc<HostPlaces>,
+    /// A place for each link.
+    pub links: Arc<Semaphore>,
+}
 
 /// A tunnel that was opened.
 #[derive(Debug)]
@@ -39,6 +51,8 @@ pub(crate) enum OpenFailure {
     PortBusy(BindError),
     /// The relay goes down.
     Draining,
+    /// The host has as many tunnels as it may have.
+    TooMany,
     /// The book does not allow it.
     Refused,
 }
@@ -67,7 +81,16 @@ enum Request {
     Places {
         host: HostNumber,
         max: u32,
-        reply: oneshot::Sender<Arc<HostPlaces>>,
+        reply: oneshot::Sender<Places>,
+    },
+    NameAt {
+        host: HostNumber,
+        port: PublicPort,
+        reply: oneshot::Sender<Option<TunnelName>>,
+    },
+    IsLinked {
+        host: HostNumber,
+        reply: oneshot::Sender<bool>,
     },
     Drain(Duration),
     CloseAll(CloseCode),
@@ -86,7 +109,7 @@ pub(crate) struct Supervisor {
     book: route::Registry<Arc<Link>>,
     routes: watch::Sender<Routes>,
     open: HashMap<PublicPort, Exposure>,
-    places: HashMap<HostNumber, Arc<HostPlaces>>,
+    places: HashMap<HostNumber, Places>,
     draining: bool,
     stop: CancellationToken,
 }
@@ -117,10 +140,21 @@ impl Registry {
         self.ask(|reply| Request::PortOf { host, name, reply }).await.flatten()
     }
 
-    /// The places of a host, which all its links share.
-    pub async fn places(&self, host: HostNumber, max: u32) -> Arc<HostPlaces> {
-        let places = self.ask(|reply| Request::Places { host, max, reply }).await;
-        places.unwrap_or_else(|| Arc::new(HostPlaces::new(0)))
+    /// The tunnel of this host that is open at a public port.
+    pub async fn name_at(&self, host: HostNumber, port: PublicPort) -> Option<TunnelName> {
+        self.ask(|reply| Request::NameAt { host, port, reply }).await.flatten()
+    }
+
+    /// Whether a host has a link.
+    pub async fn is_linked(&self, host: HostNumber) -> bool {
+        self.ask(|reply| Request::IsLinked { host, reply })
+            .await
+            .unwrap_or(false)
+    }
+
+    /// The places of a host; `None` when the relay is going down.
+    pub async fn places(&self, host: HostNumber, max: u32) -> Option<Places> {
+        self.ask(|reply| Request::Places { host, max, reply }).await
     }
 
     /// Closes the public listeners and asks the agents to leave within `deadline`.
@@ -190,7 +224,9 @@ impl Supervisor {
 
     fn handle(&mut self, request: Request) {
         match request {
-            Request::Attach(link) => self.book.attach(link.id, link.host, link),
+            Request::Attach(link) => {
+                self.book.attach(link.id, link.host, link);
+            }
             Request::Detach { link, expected_back } => {
                 self.book
                     .detach(self.context.clock.now(), link, expected_back && !self.draining);
@@ -211,12 +247,19 @@ impl Supervisor {
                 let _ = reply.send(self.book.port(host, &name).map(|(_, port)| port));
             }
             Request::Places { host, max, reply } => {
-                let places = self
-                    .places
-                    .entry(host)
-                    .or_insert_with(|| Arc::new(HostPlaces::new(max)));
-                places.set_max(max);
+                let new = || Places {
+                    players: Arc::new(HostPlaces::new(max)),
+                    links: Arc::new(Semaphore::new(MAX_LINKS_PER_HOST)),
+                };
+                let places = self.places.entry(host).or_insert_with(new);
+                places.players.set_max(max);
                 let _ = reply.send(places.clone());
+            }
+            Request::NameAt { host, port, reply } => {
+                let _ = reply.send(self.book.name_at(host, port).cloned());
+            }
+            Request::IsLinked { host, reply } => {
+                let _ = reply.send(!self.book.links_of(host).is_empty());
             }
             Request::Drain(deadline) => {
                 self.draining = true;
@@ -236,6 +279,16 @@ impl Supervisor {
     fn open(&mut self, link: LinkId, spec: TunnelSpec) -> Result<Opened, OpenFailure> {
         if self.draining {
             return Err(OpenFailure::Draining);
+        }
+        let host = self
+            .book
+            .links()
+            .find(|(id, _)| *id == link)
+            .map(|(_, link)| link.host)
+            .ok_or(OpenFailure::Refused)?;
+        let most = self.context.config.links.max_tunnels_per_host as usize;
+        if self.book.tunnels_of(host) >= most && self.book.port(host, &spec.name).is_none() {
+            return Err(OpenFailure::TooMany);
         }
         let port = (spec.protocol, spec.port);
         if !self.open.contains_key(&port) {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use spawnpoint_config::relay::RelayConfig;
+use spawnpoint_config::relay::{RelayConfig, Verify};
 use spawnpoint_core::admission::{Gate, HostPlaces, Limits};
 use spawnpoint_core::drain::{Drain, Phase};
 use spawnpoint_net::identity::{IdentityError, load_or_make_secret};
 use spawnpoint_net::tls::{self, ShownCertificate};
-use spawnpoint_net::{BindError, Clock, RelayKeys, TaskScope, bind_relay, connection_settings, var};
+use spawnpoint_net::{BindError, Clock, RelayKeys, TaskScope, bind_relay, relay_settings, var};
 use spawnpoint_ops::{Admin, AdminError, Event, Events, RelayMetrics};
 use spawnpoint_proto::{CertificateHash, CloseCode};
 use spawnpoint_store::{DataDir, DataDirLock, SqliteDirectory, StoreError};
@@ -30,15 +30,12 @@ const PREFIXES: usize = 65_536;
 
 /// Agents that may be in their handshake: in all, from one address, and how often from one address.
 const HANDSHAKES: Limits = Limits {
-    players: 512,
+    players: 128,
     players_per_prefix: 64,
     rate_per_prefix: 10,
     burst_per_prefix: 64,
     prefixes: 16_384,
 };
-
-/// Streams that an agent may open: its control stream.
-const AGENT_STREAMS: u32 = 1;
 
 /// How long closing connections may take to reach their agents.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -56,8 +53,16 @@ pub enum RelayError {
     #[error("the certificate and its key cannot be used")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The port for agents cannot be opened.
-    #[error("{0}: another relay may be running on it; choose another with --listen ADDR:PORT")]
+    #[error("cannot await agents there, choose another address with --listen ADDR:PORT")]
     Listen(#[source] BindError),
+    /// Agents are told to verify a name, but there is none.
+    #[error(
+        "certificate.verify = \"name\" needs the name: set public_host, or --public-host NAME, to the one in the certificate"
+    )]
+    NoName,
+    /// A task that everything depends on has ended.
+    #[error("the relay has failed: this is a mistake in it, its log says where")]
+    Crashed,
     /// The admin port cannot be opened.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -89,6 +94,8 @@ pub struct Relay {
     registry: Registry,
     endpoint: quinn::Endpoint,
     ready: Arc<AtomicBool>,
+    /// Cancelled when the supervisor has ended unasked.
+    crashed: CancellationToken,
     scope: TaskScope,
     _lock: DataDirLock,
 }
@@ -99,6 +106,9 @@ impl Relay {
     /// # Errors
     /// [`RelayError`], with the remedy.
     pub async fn start(config: RelayConfig, data_dir: &Path, events: Events) -> Result<Self, RelayError> {
+        if config.certificate.verify == Verify::Name && config.public_host.is_none() {
+            return Err(RelayError::NoName);
+        }
         // Phase 1, what is kept: the lock first, so that nothing below happens beside another relay.
         let lock = DataDir::lock(data_dir)?;
         let directory = SqliteDirectory::open(data_dir)?;
@@ -109,7 +119,7 @@ impl Relay {
 
         // Phase 2, what is open.
         let tls = tls::relay(shown.clone()).map_err(|error| RelayError::Tls(error.into()))?;
-        let transport = connection_settings(&config.links.transport, AGENT_STREAMS);
+        let transport = relay_settings(&config.links.transport);
         let endpoint = bind_relay(config.listen, tls, transport, &keys).map_err(RelayError::Listen)?;
         let listen = endpoint.local_addr().unwrap_or(config.listen);
         let metrics = RelayMetrics::default();
@@ -160,7 +170,15 @@ impl Relay {
         let context = Arc::new(context);
         let scope = TaskScope::new(&CancellationToken::new());
         let (supervisor, registry) = Supervisor::new(&context, scope.token().clone());
-        scope.spawn_graceful(supervisor.run());
+        let supervised = scope.token().clone();
+        let crashed = CancellationToken::new();
+        let crash = crashed.clone().drop_guard();
+        scope.spawn_graceful(async move {
+            supervisor.run().await;
+            if supervised.is_cancelled() {
+                crash.disarm();
+            }
+        });
         let watched = context.clone();
         scope.spawn(async move { watched.hosts.watch().await });
         if let Some(files) = files {
@@ -190,6 +208,7 @@ impl Relay {
             registry,
             endpoint,
             ready,
+            crashed,
             scope,
             _lock: lock,
         })
@@ -198,6 +217,12 @@ impl Relay {
     /// What runs.
     pub const fn info(&self) -> &RelayInfo {
         &self.info
+    }
+
+    /// Waits until the relay has failed beyond repair, which only a new start mends.
+    pub async fn failed(&self) -> RelayError {
+        self.crashed.cancelled().await;
+        RelayError::Crashed
     }
 
     /// What it counts.

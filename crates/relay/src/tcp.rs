@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_core::admission::Permit;
-use spawnpoint_net::{LocalSocket, Meter, SessionEnd, Splice};
+use spawnpoint_net::{LocalSocket, Meter, PlayerStream, SessionEnd, Splice};
 use spawnpoint_proto::ResetCode;
 use spawnpoint_proto::stream::StreamHeader;
 use tokio::net::TcpStream;
@@ -36,6 +36,7 @@ pub(crate) async fn carry(
     let seat = Seat::take(&tunnel.context, &tunnel.labels, player, permit);
     tracing::debug!(session = %seat.session, %player, tunnel = tunnel.labels.tunnel, "player entered");
     let local = socket.local_addr().unwrap_or(player);
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     // A tunnel that closes drops this task wherever it waits, and the player must see a reset then.
     let mut socket = LocalSocket::new(socket);
     let header = StreamHeader::Open {
@@ -47,7 +48,7 @@ pub(crate) async fn carry(
     let [up, down] = tunnel.bytes.clone().map(SessionMeter::new);
     let mut head = Vec::new();
     let end = match open(&connection, &header).await {
-        Ok((send, recv)) => {
+        Ok(stream) => {
             let has_words = refuse::has_words(game);
             if has_words {
                 head.reserve_exact(HEAD);
@@ -55,8 +56,7 @@ pub(crate) async fn carry(
             let head = has_words.then_some(&mut head);
             Splice {
                 socket: socket.get(),
-                send,
-                recv,
+                stream,
                 outgoing: &up,
                 incoming: &down,
                 head,
@@ -73,7 +73,9 @@ pub(crate) async fn carry(
     match end {
         SessionEnd::Finished => drop(socket.into_inner()),
         SessionEnd::RemoteReset(code) if down == 0 && refuse::has_words(game) => {
-            if let Some(socket) = socket.into_inner() {
+            if let Ok(_place) = tunnel.context.refusals.clone().try_acquire_owned()
+                && let Some(socket) = socket.into_inner()
+            {
                 refuse::tell(socket, refuse::words_for(code), &head).await;
             }
         }
@@ -81,18 +83,19 @@ pub(crate) async fn carry(
     }
 }
 
-async fn open(
-    connection: &quinn::Connection,
-    header: &StreamHeader,
-) -> Result<(quinn::SendStream, quinn::RecvStream), SessionEnd> {
-    let open = tokio::time::timeout(OPEN_DEADLINE, connection.open_bi()).await;
-    let (mut send, recv) = open
-        .map_err(|_| SessionEnd::RemoteReset(ResetCode::TooManySessions))?
-        .map_err(|_| SessionEnd::LinkLost)?;
-    send.write_chunk(header.encode())
-        .await
-        .map_err(|_| SessionEnd::LinkLost)?;
-    Ok((send, recv))
+async fn open(connection: &quinn::Connection, header: &StreamHeader) -> Result<PlayerStream, SessionEnd> {
+    let open = async {
+        let (send, recv) = connection.open_bi().await.map_err(|_| SessionEnd::LinkLost)?;
+        let mut stream = PlayerStream::new(send, recv);
+        stream
+            .outgoing()
+            .write_chunk(header.encode())
+            .await
+            .map_err(|_| SessionEnd::LinkLost)?;
+        Ok(stream)
+    };
+    let full = SessionEnd::RemoteReset(ResetCode::TooManySessions);
+    tokio::time::timeout(OPEN_DEADLINE, open).await.map_err(|_| full)?
 }
 
 fn prepare(socket: &TcpStream) {

@@ -36,8 +36,7 @@ pub(crate) struct Seat {
     started: tokio::time::Instant,
     end: &'static str,
     bytes: [u64; 2],
-    // Last, so that whoever waits for the place finds everything else done.
-    _permit: Permit,
+    permit: Option<Permit>,
 }
 
 impl Seat {
@@ -59,7 +58,7 @@ impl Seat {
             started: tokio::time::Instant::now(),
             end: "tunnel_closed",
             bytes: [0; 2],
-            _permit: permit,
+            permit: Some(permit),
         }
     }
 
@@ -95,6 +94,8 @@ impl Drop for Seat {
             down: *down,
             lasted_ms: self.lasted().as_millis() as u64,
         });
+        // First the place is free, then it is told: a drain that looks in between would wait for its deadline.
+        drop(self.permit.take());
         self.context.left.notify_waiters();
     }
 }

@@ -21,6 +21,9 @@ use tokio::sync::Notify;
 use crate::context::Context;
 use crate::tunnel::Seat;
 
+/// A player whom the server never answered is forgotten after this long, since the address may be made up. Slow servers answer a first packet sooner.
+const UNANSWERED: Duration = Duration::from_secs(10);
+
 /// How often counters that only the pure cores know are taken over into metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
@@ -60,6 +63,7 @@ impl UdpTunnel {
         let players = &context.config.players;
         let limits = Limits {
             idle: players.udp_idle,
+            unanswered: UNANSWERED,
             flows: players.max_players_per_host as usize,
         };
         Self {

@@ -23,7 +23,7 @@ use crate::link::{LinkTask, max_players};
 use crate::registry::Registry;
 
 /// With this many handshakes under way, agents must show that their address is their own before we do any work for them.
-const CALM: u32 = 64;
+const CALM: u32 = 32;
 
 /// How long a rejected agent may take to read why.
 const REJECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -71,7 +71,11 @@ impl Reception {
             Ok(permit) => Some((incoming, permit)),
             Err(reason) => {
                 self.context.metrics.handshake(reason.as_str());
-                incoming.refuse();
+                match incoming.remote_address_validated() {
+                    true => incoming.refuse(),
+                    // The address may be made up to use up its owner's rate: the owner can prove itself and is counted anew.
+                    false => drop(incoming.retry()),
+                }
                 None
             }
         }
@@ -80,16 +84,15 @@ impl Reception {
     /// Meets one agent and, if it is let in, runs its link to the end.
     pub async fn meet(self, incoming: Incoming, permit: Permit) {
         let peer = incoming.remote_address();
-        let connection = match self.connect(incoming).await {
+        let deadline = tokio::time::Instant::now() + self.context.config.links.handshake_timeout;
+        let connection = match self.connect(incoming, deadline).await {
             Some(connection) => connection,
             None => return self.context.metrics.handshake("lost"),
         };
-        let deadline = self.context.config.links.handshake_timeout;
-        let greeted = tokio::time::timeout(deadline, self.greet(&connection)).await;
+        let greeted = tokio::time::timeout_at(deadline, self.greet(&connection)).await;
         let failure = match greeted.unwrap_or(Err(Failure::Timeout)) {
             Ok((offered, reader, writer)) => {
-                drop(permit);
-                return self.decide(offered, connection, reader, writer).await;
+                return self.decide(offered, connection, reader, writer, permit).await;
             }
             Err(failure) => failure,
         };
@@ -106,10 +109,9 @@ impl Reception {
         connection.close(var(code.number()), outcome.as_bytes());
     }
 
-    async fn connect(&self, incoming: Incoming) -> Option<quinn::Connection> {
-        let deadline = self.context.config.links.handshake_timeout;
+    async fn connect(&self, incoming: Incoming, deadline: tokio::time::Instant) -> Option<quinn::Connection> {
         let connecting = incoming.accept().ok()?;
-        tokio::time::timeout(deadline, connecting).await.ok()?.ok()
+        tokio::time::timeout_at(deadline, connecting).await.ok()?.ok()
     }
 
     async fn greet(&self, connection: &quinn::Connection) -> Result<(Offered, ControlReader, ControlWriter), Failure> {
@@ -126,32 +128,39 @@ impl Reception {
         connection: quinn::Connection,
         mut reader: ControlReader,
         mut writer: ControlWriter,
+        permit: Permit,
     ) {
         let decision = match offered.version() {
             Ok(version) => self.authenticate(&offered).await.map(|host| (version, host)),
             Err(reject) => Err(reject),
         };
-        let place = self.context.links.clone().try_acquire_owned();
-        let (version, host, place) = match (decision, place) {
-            (Ok((version, host)), Ok(place)) => (version, host, place),
-            (Ok(_), Err(_)) => {
-                let text = "this relay has as many links as it takes, try again later".to_owned();
-                return self
-                    .reject(
-                        offered,
-                        Reject {
-                            code: RejectCode::Busy,
-                            text,
-                        },
-                        &connection,
-                        writer,
-                    )
-                    .await;
-            }
-            (Err(reject), _) => return self.reject(offered, reject, &connection, writer).await,
+        let (version, host) = match decision {
+            Ok(decision) => decision,
+            Err(reject) => return self.reject(offered, reject, &connection, writer).await,
         };
-        let number = HostNumber(host.id.0);
-        let places = self.registry.places(number, max_players(&self.context, &host)).await;
+        let busy = |text: &str| Reject {
+            code: RejectCode::Busy,
+            text: text.to_owned(),
+        };
+        let Some(places) = self
+            .registry
+            .places(HostNumber(host.id.0), max_players(&self.context, &host))
+            .await
+        else {
+            return self
+                .reject(offered, busy("this relay is going down"), &connection, writer)
+                .await;
+        };
+        // First the host's own places, so that a crowd of one host is turned away before it takes everybody's.
+        let Ok(_own) = places.links.clone().try_acquire_owned() else {
+            let text = "this host has as many links as it may have, try again later";
+            return self.reject(offered, busy(text), &connection, writer).await;
+        };
+        let Ok(_place) = self.context.links.clone().try_acquire_owned() else {
+            let text = "this relay has as many links as it takes, try again later";
+            return self.reject(offered, busy(text), &connection, writer).await;
+        };
+        let places = places.players;
         let host_name = host.name.to_string();
         let mut task = LinkTask::new(&self.context, &self.registry, host, places, connection, &self.stop);
         self.registry.attach(task.link.clone()).await;
@@ -169,10 +178,16 @@ impl Reception {
         let (frame, _) = offered.accept(welcome);
         self.context.metrics.handshake("accepted");
         reader.trust();
-        // A write that fails is a connection that is gone, which the link finds out at once and cleans up.
-        let _ = tokio::time::timeout(REJECT_DEADLINE, writer.frame(&frame)).await;
+        task.link.connection.set_receive_window(quinn::VarInt::MAX);
+        // A write that fails is a connection that is gone, which the link finds out at once and cleans up. One that is cut in the middle must not go on.
+        if tokio::time::timeout(REJECT_DEADLINE, writer.frame(&frame))
+            .await
+            .is_err()
+        {
+            task.link.close(CloseCode::Timeout);
+        }
+        drop(permit);
         task.run(reader, writer).await;
-        drop(place);
     }
 
     async fn authenticate(&self, offered: &Offered) -> Result<Host, Reject> {
@@ -218,7 +233,7 @@ impl Reception {
         mut writer: ControlWriter,
     ) {
         let code = reject.code;
-        tracing::warn!(peer = %connection.remote_address(), reason = code.as_str(), "agent rejected");
+        tracing::debug!(peer = %connection.remote_address(), reason = code.as_str(), "agent rejected");
         self.context.metrics.handshake(code.as_str());
         let frame = offered.reject(reject);
         let say = async {

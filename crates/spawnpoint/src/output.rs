@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use clap::Args;
 use spawnpoint_config::log::{Log, LogFormat as Configured};
@@ -48,16 +48,23 @@ impl LogArguments {
     }
 }
 
+/// A reader of standard output who takes longer than this for the last events does not read any more.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
+
+/// Prints a line on standard output; a reader who has gone, as `head` does, is no mistake.
+pub fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 /// Writes events on a thread of its own, so that a reader who stops reading stops nobody else.
-pub struct Writer(Option<(SyncSender<Option<Event>>, JoinHandle<()>)>);
+pub struct Writer(Option<(SyncSender<Option<Event>>, Receiver<()>)>);
 
 impl Writer {
     /// Writes what is left, unless the reader has stopped reading.
     pub fn finish(self) {
-        let Some((events, thread)) = self.0 else { return };
+        let Some((events, written)) = self.0 else { return };
         if events.try_send(None).is_ok() {
-            // A panic of the thread was printed where it happened.
-            let _ = thread.join();
+            let _ = written.recv_timeout(LAST_EVENTS);
         }
     }
 }
@@ -83,21 +90,22 @@ pub fn agent_events() -> (Events, Writer) {
 
 fn written(line: impl Fn(&Event) -> Option<String> + Send + 'static) -> (Events, Writer) {
     let (sender, receiver) = sync_channel::<Option<Event>>(EVENTS);
-    let thread = std::thread::spawn(move || {
+    let (done, written) = sync_channel(1);
+    std::thread::spawn(move || {
         while let Ok(Some(event)) = receiver.recv() {
             if let Some(line) = line(&event)
                 && writeln!(std::io::stdout(), "{line}").is_err()
             {
                 // Nobody reads any more.
-                return;
+                break;
             }
         }
+        let _ = done.send(());
     });
     let events = sender.clone();
-    (
-        Events::new(move |event| drop(events.try_send(Some(event)))),
-        Writer(Some((sender, thread))),
-    )
+    // A full queue belongs to a reader who has stopped reading, and loses events rather than stop the process.
+    let events = Events::new(move |event| drop(events.try_send(Some(event))));
+    (events, Writer(Some((sender, written))))
 }
 
 /// All hosts, a line each.

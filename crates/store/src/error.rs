@@ -115,7 +115,7 @@ pub enum StoreError {
     },
     /// The host was revoked.
     #[error(
-        "host `{name}` was revoked: `spawnpoint host add {name}` lets it in again with a new invite and its old ports"
+        "host `{name}` was revoked: `spawnpoint invite {name}` lets it in again with a new invite and its old ports"
     )]
     HostRevoked {
         /// The name.

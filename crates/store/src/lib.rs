@@ -19,7 +19,7 @@ use spawnpoint_proto::{HostName, Protocol, TunnelName};
 pub use datadir::{DataDir, DataDirLock};
 pub use error::{ReserveError, StoreError};
 pub use host::{Host, HostId, Reservation};
-pub use sqlite::SqliteDirectory;
+pub use sqlite::{FILE, SqliteDirectory};
 
 /// What a call of this crate returns.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

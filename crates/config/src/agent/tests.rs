@@ -10,7 +10,6 @@ fn every_key_reaches_its_field() {
     let config = parse(&format!(
         r#"
         invite = "{}"
-        state_dir = "/var/lib/agent"
         origin_timeout = "2 s"
         [links]
         backoff_min = "100 ms"
@@ -31,7 +30,6 @@ fn every_key_reaches_its_field() {
     .unwrap();
     assert_eq!(config.invite.as_ref().unwrap().host, "203.0.113.5");
     assert_eq!(config.resolve_invite().unwrap().unwrap().port, 7843);
-    assert_eq!(config.state_dir.as_deref(), Some(Path::new("/var/lib/agent")));
     assert_eq!(config.origin_timeout, Duration::from_secs(2));
     let transport = Transport {
         stream_window: 1 << 20,

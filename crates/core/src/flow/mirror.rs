@@ -1,6 +1,7 @@
 //! The agent's view of the flows that its relay has opened.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use bytes::Bytes;
 use spawnpoint_proto::datagram::{Announcement, Fragment};
@@ -50,6 +51,11 @@ impl<S> FlowMirror<S> {
             reassembly: 0,
             abandoned: 0,
         }
+    }
+
+    /// Changes after how long without a packet a flow ends; those that are open notice when they are next looked at.
+    pub fn set_idle(&mut self, idle: Duration) {
+        self.limits.idle = idle;
     }
 
     /// Takes a packet, or a part of one, from the relay.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use spawnpoint_proto::datagram::Fragment;
@@ -21,6 +22,8 @@ pub struct FlowTable<P> {
     checks: BTreeSet<(Time, FlowId)>,
     reassembly: usize,
     abandoned: u64,
+    /// Flows that the origin has never answered.
+    unanswered: usize,
 }
 
 #[derive(Debug)]
@@ -31,6 +34,7 @@ struct Flow<P> {
     last: Time,
     check: Time,
     confirmed: bool,
+    answered: bool,
     next_packet: u16,
     joiner: Joiner,
     up: u64,
@@ -58,7 +62,7 @@ pub struct Ended<P> {
     /// What it held.
     pub permit: P,
     /// How long it was open.
-    pub lasted: std::time::Duration,
+    pub lasted: Duration,
     /// Bytes from the player.
     pub up: u64,
     /// Bytes to the player.
@@ -77,6 +81,7 @@ impl<P> FlowTable<P> {
             checks: BTreeSet::new(),
             reassembly: 0,
             abandoned: 0,
+            unanswered: 0,
         }
     }
 
@@ -97,9 +102,12 @@ impl<P> FlowTable<P> {
     /// Opens a flow for an admitted `player`; it holds `permit` until it ends.
     ///
     /// # Errors
-    /// [`DropReason::TableFull`] when as many flows as allowed are open; the permit is dropped then, and so released.
+    /// [`DropReason::TableFull`] when as many flows as allowed are open, or half as many that were never answered; the permit is dropped then, and so
+    /// released.
     pub fn open(&mut self, now: Time, player: SocketAddr, permit: P) -> Result<FlowId, DropReason> {
-        if self.flows.len() >= self.limits.flows.min(FlowId::SERIALS as usize / 2) {
+        let most = self.limits.flows.min(FlowId::SERIALS as usize / 2);
+        // Made-up addresses can fill half of the table, never all of it.
+        if self.flows.len() >= most || self.unanswered >= most.div_ceil(2).max(1) {
             return Err(DropReason::TableFull);
         }
         let id = loop {
@@ -109,7 +117,8 @@ impl<P> FlowTable<P> {
                 break id;
             }
         };
-        let check = now + self.limits.idle;
+        let check = now + self.limits.unanswered.min(self.limits.idle);
+        self.unanswered += 1;
         let flow = Flow {
             player,
             permit,
@@ -117,6 +126,7 @@ impl<P> FlowTable<P> {
             last: now,
             check,
             confirmed: false,
+            answered: false,
             next_packet: 0,
             joiner: Joiner::default(),
             up: 0,
@@ -151,6 +161,9 @@ impl<P> FlowTable<P> {
         // Only an agent that knows the flow can send on it.
         flow.confirmed = true;
         flow.last = now;
+        if !std::mem::replace(&mut flow.answered, true) {
+            self.unanswered -= 1;
+        }
         flow.down += length as u64;
         Ok((flow.player, &flow.permit))
     }
@@ -169,6 +182,9 @@ impl<P> FlowTable<P> {
         let state = self.flows.get_mut(&flow).ok_or(DropReason::UnknownFlow)?;
         state.confirmed = true;
         state.last = now;
+        if !std::mem::replace(&mut state.answered, true) {
+            self.unanswered -= 1;
+        }
         let joined = state.joiner.on_fragment(now, &mut self.reassembly, fragment, payload);
         self.abandoned += joined.abandoned;
         let Some(packet) = joined.packet? else { return Ok(None) };
@@ -182,6 +198,7 @@ impl<P> FlowTable<P> {
         self.by_player.remove(&flow.player);
         self.checks.remove(&(flow.check, id));
         self.reassembly -= flow.joiner.buffered();
+        self.unanswered -= usize::from(!flow.answered);
         let Flow {
             player,
             permit,
@@ -213,7 +230,11 @@ impl<P> FlowTable<P> {
         {
             let Some(flow) = self.flows.get_mut(&id) else { break };
             self.abandoned += flow.joiner.handle_timeout(now, &mut self.reassembly);
-            let expires = flow.last + self.limits.idle;
+            let expires = match flow.answered {
+                true => flow.last + self.limits.idle,
+                // From the first packet on: repeating it proves nothing.
+                false => flow.opened + self.limits.unanswered.min(self.limits.idle),
+            };
             if expires <= now {
                 ended.extend(self.close(now, id));
             } else {
@@ -264,6 +285,8 @@ impl<P> FlowTable<P> {
             assert!(flow.check <= flow.last + self.limits.idle, "a flow is checked too late");
             assert_eq!(id.lane(), self.lane, "a flow of another lane");
         }
+        let unanswered = self.flows.values().filter(|flow| !flow.answered).count();
+        assert_eq!(unanswered, self.unanswered, "unanswered flows are counted wrong");
         let held: usize = self.flows.values().map(|flow| flow.joiner.buffered()).sum();
         assert_eq!(held, self.reassembly, "incomplete bytes are counted wrong");
     }

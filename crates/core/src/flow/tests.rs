@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 const LIMITS: Limits = Limits {
     idle: Duration::from_secs(30),
-    flows: 3,
+    unanswered: Duration::from_secs(30),
+    flows: 6,
 };
 
 fn at(secs: u64) -> Time {
@@ -48,6 +49,7 @@ fn a_flow_is_announced_until_the_agent_confirms_it_and_again_when_it_forgot() {
 fn traffic_in_either_direction_keeps_a_flow() {
     let mut table = FlowTable::new(LIMITS, 0);
     let flow = table.open(at(0), player(1), ()).unwrap();
+    table.on_origin_packet(at(0), flow, 0).unwrap();
     table.on_player_packet(at(20), player(1), 5);
     assert!(table.handle_timeout(at(30)).is_empty());
     table.on_origin_packet(at(45), flow, 7).unwrap();
@@ -133,4 +135,37 @@ fn the_mirror_of_a_removed_tunnel_closes_only_its_flows() {
     assert_eq!(mirror.close_if(|_, socket| *socket == "old"), [(FlowId(1), "old")]);
     assert_eq!(mirror.len(), 1);
     mirror.check_invariants();
+}
+
+#[test]
+fn a_player_whom_nobody_answers_is_forgotten_early_however_often_it_asks() {
+    let mut table = FlowTable::new(
+        Limits {
+            unanswered: Duration::from_secs(10),
+            ..LIMITS
+        },
+        0,
+    );
+    let silent = table.open(at(0), player(1), ()).unwrap();
+    let served = table.open(at(0), player(2), ()).unwrap();
+    table.on_origin_packet(at(1), served, 1).unwrap();
+    table.on_player_packet(at(9), player(1), 1);
+    let ended: Vec<FlowId> = table.handle_timeout(at(10)).iter().map(|ended| ended.flow).collect();
+    assert_eq!(ended, [silent]);
+    assert!(table.handle_timeout(at(30)).is_empty());
+    assert_eq!(table.handle_timeout(at(31)).len(), 1);
+    table.check_invariants();
+}
+
+#[test]
+fn made_up_addresses_leave_half_of_the_table_to_real_players() {
+    let mut table = FlowTable::new(LIMITS, 0);
+    for number in 0..3 {
+        table.open(at(0), player(number), ()).unwrap();
+    }
+    assert_eq!(table.open(at(0), player(9), ()).unwrap_err(), DropReason::TableFull);
+    let real = table.on_player_packet(at(0), player(0), 1).unwrap().flow;
+    table.on_origin_packet(at(0), real, 1).unwrap();
+    assert!(table.open(at(0), player(9), ()).is_ok());
+    table.check_invariants();
 }

@@ -153,3 +153,50 @@ proptest! {
         prop_assert_eq!(read, reply);
     }
 }
+
+#[test]
+fn a_welcome_with_every_tunnel_refused_at_length_fits_into_a_frame() {
+    let name = |at: usize| format!("{at:x>32}").parse().unwrap();
+    let refused = Refusal::new(RefusalCode::PortNotGranted, &"ü".repeat(1000));
+    let tunnels: Vec<TunnelReply> = (0..MAX_TUNNELS)
+        .map(|at| TunnelReply {
+            name: name(at),
+            opened: None,
+            refused: Some(refused.clone()),
+        })
+        .collect();
+    let welcome = Welcome {
+        version: 1,
+        link: LinkId([0; 16]),
+        ticket: None,
+        resume_window_ms: 0,
+        tunnels,
+        resumed: Vec::new(),
+        software: String::new(),
+        host: "x".repeat(32),
+    };
+    let mut wire = BytesMut::new();
+    Message::Welcome(welcome).to_frame().encode(&mut wire);
+}
+
+#[test]
+fn a_hello_with_endless_words_is_refused() {
+    let Message::Hello(hello) = hello() else { unreachable!() };
+    let many_versions = Hello {
+        versions: (0..17).collect(),
+        ..hello.clone()
+    };
+    assert!(matches!(
+        Message::from_frame(&Message::Hello(many_versions).to_frame()),
+        Err(Violation::TooManyItems)
+    ));
+    let game = Some("x".repeat(33));
+    let long_game = Hello {
+        tunnels: vec![TunnelRequest { game, ..request("mc") }],
+        ..hello
+    };
+    assert!(matches!(
+        Message::from_frame(&Message::Hello(long_game).to_frame()),
+        Err(Violation::MalformedMessage)
+    ));
+}

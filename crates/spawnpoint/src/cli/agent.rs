@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use spawnpoint_agent::{Agent, AgentSettings, follow_file, remember};
+use spawnpoint_agent::{Agent, AgentSettings, GiveUp, follow_file, remember};
 use spawnpoint_config::agent::AgentConfig;
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_net::TaskScope;
@@ -71,12 +71,17 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         () = stop.requested() => None,
         reason = agent.gave_up() => Some(reason),
     };
-    match gave_up {
+    match &gave_up {
         None => agent.stop().await,
         Some(_) => drop(agent),
     }
     writer.finish();
-    gave_up.map_or(Ok(()), |reason| Err(Failure::GaveUp(reason.into())))
+    match gave_up {
+        None => Ok(()),
+        // A new start may mend what broke here; it mends nothing else.
+        Some(GiveUp::Crashed) => Err(Failure::Failed(GiveUp::Crashed.into())),
+        Some(reason) => Err(Failure::GaveUp(reason.into())),
+    }
 }
 
 /// The configuration to run with and the file it is in; words on the command line are remembered there first.
@@ -90,11 +95,6 @@ fn settle(arguments: Arguments) -> Result<(PathBuf, AgentConfig), Failure> {
         .map_or_else(paths::agent_state, Ok)
         .map_err(Failure::Usage)?;
     let path = remember::path(&state_dir);
-    let remembered = if path.exists() {
-        Some(AgentConfig::load(&path)?)
-    } else {
-        None
-    };
     let mut words = arguments.words.as_slice();
     let mut invite = from_environment()?;
     if let Some((first, rest)) = words.split_first()
@@ -106,12 +106,18 @@ fn settle(arguments: Arguments) -> Result<(PathBuf, AgentConfig), Failure> {
     let parsed: Result<Vec<Tunnel>, _> = words.iter().map(|word| word.parse()).collect();
     let mut tunnels = parsed.map_err(|error| Failure::Usage(anyhow::Error::new(error)))?;
     Tunnel::check_distinct(&tunnels).map_err(|error| Failure::Usage(error.into()))?;
-    let known = remembered.unwrap_or_default();
     let is_new = invite.is_some() || !tunnels.is_empty();
+    // What is remembered is read only where something is missing: a damaged file must not stand in the way of a new invite.
+    let known = match path.exists() && (invite.is_none() || tunnels.is_empty()) {
+        true => AgentConfig::load(&path)?,
+        false => AgentConfig::default(),
+    };
     if tunnels.is_empty() {
         tunnels.clone_from(&known.tunnels);
     }
-    let invite = match invite.or(known.invite.clone()) {
+    let remembered = known.resolve_invite()?;
+    let is_new = is_new || remembered.is_none();
+    let invite = match invite.or(remembered) {
         Some(invite) => invite,
         None => ask()?,
     };
@@ -119,11 +125,12 @@ fn settle(arguments: Arguments) -> Result<(PathBuf, AgentConfig), Failure> {
         let text = "say what to expose: for example `spawnpoint agent INVITE minecraft`, or tcp:PORT or udp:PORT";
         return Err(Failure::Usage(anyhow!(text)));
     }
-    if is_new || known.invite.is_none() {
-        remember::remember(&state_dir, &invite, &tunnels)?;
-        return Ok((path.clone(), AgentConfig::load(&path)?));
+    if !is_new {
+        return Ok((path, known));
     }
-    Ok((path, known))
+    remember::remember(&state_dir, &invite, &tunnels)?;
+    let config = AgentConfig::load(&path)?;
+    Ok((path, config))
 }
 
 /// A first word that cannot be a tunnel was meant as an invite, even if it is damaged.

@@ -5,7 +5,7 @@ use spawnpoint_config::tunnel::Origin;
 use spawnpoint_demo::Demo;
 
 use super::Failure;
-use crate::output::LogArguments;
+use crate::output::{LogArguments, say};
 use crate::signals;
 
 #[derive(Args)]
@@ -26,15 +26,15 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let demo = Demo::start(arguments.server).await?;
     let pinged = demo.ping().await;
     match &pinged {
-        Ok(report) => println!("{report}"),
-        Err(_) => println!("The tunnel is open, but the ping failed."),
+        Ok(report) => say(report),
+        Err(_) => say("The tunnel is open, but the ping failed."),
     }
     if !arguments.once && pinged.is_ok() {
-        println!(
+        say(format_args!(
             "\nType this into the game (Multiplayer, Direct Connection), on this machine:  {}",
             demo.public()
-        );
-        println!("Ctrl-C ends the demo.");
+        ));
+        say("Ctrl-C ends the demo.");
         stop.requested().await;
     }
     demo.stop().await;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
+use spawnpoint_config::relay::parse_public_host;
 use spawnpoint_config::unit::parse_duration;
 use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
 use spawnpoint_net::unix_now;
@@ -12,7 +13,7 @@ use spawnpoint_proto::{HostName, Protocol};
 use spawnpoint_relay::office::{GrantChange, Office};
 
 use super::Failure;
-use crate::output::{describe_host, list_hosts};
+use crate::output::{describe_grant, describe_host, list_hosts, say};
 use crate::paths;
 
 #[derive(Args)]
@@ -36,7 +37,7 @@ enum HostCommand {
     Rotate {
         name: HostName,
         /// The name or address by which the agent reaches the relay
-        #[arg(long, value_name = "HOST")]
+        #[arg(long, value_name = "HOST", value_parser = parse_public_host)]
         public_host: Option<String>,
     },
     /// Change what a host may expose; what is not named stays
@@ -105,19 +106,21 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         .map_err(Failure::Usage)?;
     let office = Office::open(&data_dir)?;
     match arguments.command {
-        HostCommand::List => print!("{}", list_hosts(&office.hosts()?)),
+        HostCommand::List => say(list_hosts(&office.hosts()?).trim_end()),
         HostCommand::Show { name } => {
             let (host, ports) = office.host(&name)?;
-            print!("{}", describe_host(&host, &ports));
+            say(describe_host(&host, &ports).trim_end());
         }
         HostCommand::Revoke { name } => {
             office.revoke(&name)?;
-            println!("host {name} is revoked; `spawnpoint invite {name}` would reinstate it with its ports");
+            say(format_args!(
+                "host {name} is revoked; `spawnpoint invite {name}` would reinstate it with its ports"
+            ));
         }
-        HostCommand::Rotate { name, public_host } => println!("{}", office.rotate(&name, public_host.as_deref())?),
+        HostCommand::Rotate { name, public_host } => say(office.rotate(&name, public_host.as_deref())?),
         HostCommand::Grant { name, grant } => {
             let grant: Grant = office.grant(&name, grant.into_change().map_err(Failure::Usage)?)?;
-            println!("host {name} may now expose {}", crate::output::describe_grant(&grant));
+            say(format_args!("host {name} may now expose {}", describe_grant(&grant)));
         }
     }
     Ok(())

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use spawnpoint_config::relay::parse_public_host;
 use spawnpoint_core::grant::Grant;
 use spawnpoint_proto::HostName;
 use spawnpoint_relay::office::Office;
 
 use super::Failure;
 use super::host::GrantArguments;
+use crate::output::say;
 use crate::paths;
 
 #[derive(Args)]
@@ -19,7 +21,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// The name or address by which the agent reaches the relay [default: what the relay said when it started]
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = parse_public_host)]
     public_host: Option<String>,
     #[command(flatten)]
     grant: GrantArguments,
@@ -42,6 +44,6 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             invite.host
         );
     }
-    println!("{invite}");
+    say(&invite);
     Ok(())
 }

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use spawnpoint_config::relay::RelayConfig;
+use spawnpoint_config::relay::{RelayConfig, parse_public_host};
 use spawnpoint_core::port::PortSet;
 use spawnpoint_relay::{Relay, RelayInfo};
 
 use super::Failure;
-use crate::output::{self, LogArguments};
+use crate::output::{self, LogArguments, say};
 use crate::{paths, signals};
 
 #[derive(Args)]
@@ -39,7 +39,7 @@ struct Options {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// The name or address that invites and players use [default: this machine's address]
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = parse_public_host)]
     public_host: Option<String>,
     /// Public ports for tunnels, such as 25565-25664 or 25565,30000-30010
     #[arg(long, value_name = "PORTS")]
@@ -59,7 +59,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (log, events) = (options.log.clone(), options.log.json);
     let (config, data_dir) = settle(options)?;
     if only_check {
-        println!("the configuration is right; data directory {}", data_dir.display());
+        say(format_args!(
+            "the configuration is right; data directory {}",
+            data_dir.display()
+        ));
         return Ok(());
     }
     log.init(&config.log).map_err(Failure::Usage)?;
@@ -74,7 +77,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if !log.json {
         explain(relay.info());
     }
-    stop.requested().await;
+    tokio::select! {
+        () = stop.requested() => {}
+        error = relay.failed() => return Err(error.into()),
+    }
     if relay.players() > 0 {
         eprintln!(
             "stopping: {} players may stay for {} s; once more ends it at once",
@@ -115,14 +121,16 @@ fn explain(info: &RelayInfo) {
         ""
     };
     let directory = paths::flag_for(&info.data_dir);
-    println!(
+    say(format_args!(
         "The relay is up: agents connect to {public_host} udp {}{hint}.",
         listen.port()
-    );
-    println!(
+    ));
+    say(format_args!(
         "1. Let udp {} and tcp+udp {ports} through this machine's firewall.",
         listen.port()
-    );
-    println!("2. Invite a host, here:          spawnpoint invite NAME{directory}");
-    println!("3. On the game server's machine: spawnpoint agent INVITE minecraft");
+    ));
+    say(format_args!(
+        "2. Invite a host, here:          spawnpoint invite NAME{directory}"
+    ));
+    say("3. On the game server's machine: spawnpoint agent INVITE minecraft");
 }

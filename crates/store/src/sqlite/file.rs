@@ -117,7 +117,7 @@ fn fill(draft: &Path) -> Result<()> {
     connection.close().map_err(|(_, error)| fail(error))
 }
 
-/// `sudo spawnpoint host add` before the relay's first start must not leave a file that the relay's own user cannot open.
+/// `sudo spawnpoint invite` before the relay's first start must not leave a file that the relay's own user cannot open.
 #[cfg(unix)]
 fn give_to_owner_of(data_dir: &Path, file: &fs::File) {
     use std::os::unix::fs::{MetadataExt, fchown};

@@ -29,7 +29,8 @@ use row::Columns;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The name of the file in the data directory.
-const FILE: &str = "directory.sqlite3";
+/// The name of the directory's file in the data directory.
+pub const FILE: &str = "directory.sqlite3";
 
 /// The host directory of one relay, in `directory.sqlite3` of its data directory.
 ///

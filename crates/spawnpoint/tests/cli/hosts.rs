@@ -1,0 +1,80 @@
+//! Managing hosts while the relay runs.
+
+use crate::harness::{Relay, echo, play, run, stdout};
+
+#[test]
+fn an_invite_is_one_line_and_nothing_else() {
+    let relay = Relay::start();
+    let text = stdout(&run(relay.home.path(), &["invite", "desk"]));
+    assert!(
+        text.starts_with("spawnpoint1") && text.ends_with('\n') && text.lines().count() == 1,
+        "{text:?}"
+    );
+}
+
+#[test]
+fn a_host_is_listed_shown_changed_and_revoked() {
+    let relay = Relay::start();
+    let home = relay.home.path();
+    assert!(stdout(&run(home, &["host", "list"])).contains("no hosts yet"));
+    let invite = relay.invite(
+        "desk",
+        &[
+            "--max-players",
+            "7",
+            "--protocols",
+            "tcp",
+            "--expires",
+            "30d",
+            "--hostnames",
+            "Play.Example",
+        ],
+    );
+    let agent_home = tempfile::tempdir().unwrap();
+    let mut agent = relay.agent(agent_home.path(), &[&invite, &format!("game=tcp:{}", echo())]);
+    let public = agent.event("tunnel")["public"].as_str().unwrap().to_owned();
+    let port = public.rsplit(':').next().unwrap();
+    let shown = stdout(&run(home, &["host", "show", "desk"]));
+    for word in [
+        "active",
+        "tcp on ports of the pool",
+        "7 players at most",
+        "for another",
+        "play.example",
+        port,
+    ] {
+        assert!(shown.contains(word), "no `{word}` in {shown}");
+    }
+    assert!(stdout(&run(home, &["host", "list"])).contains(&format!("game={port}/tcp")));
+    let granted = stdout(&run(
+        home,
+        &["host", "grant", "desk", "--max-players", "any", "--expires", "never"],
+    ));
+    assert!(
+        granted.contains("tcp on ports of the pool") && !granted.contains("at most"),
+        "{granted}"
+    );
+    play(&public);
+    stdout(&run(home, &["host", "revoke", "desk"]));
+    let (code, said) = agent.end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("revoked") && said.contains("ask for a new one"), "{said}");
+    assert!(stdout(&run(home, &["host", "list"])).contains("revoked"));
+    // A revoked host that is invited again has its port back.
+    let invite = relay.invite("desk", &[]);
+    let mut agent = relay.agent(agent_home.path(), &[&invite]);
+    assert_eq!(agent.event("tunnel")["public"], public);
+}
+
+#[test]
+fn a_rotated_invite_replaces_the_old_one() {
+    let relay = Relay::start();
+    let old = relay.invite("desk", &[]);
+    let new = stdout(&run(relay.home.path(), &["host", "rotate", "desk"]));
+    let home = tempfile::tempdir().unwrap();
+    let (code, said) = relay.agent(home.path(), &[&old, "tcp:9"]).end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("does not know the invite's token"), "{said}");
+    let mut agent = relay.agent(home.path(), &[new.trim(), "tcp:9"]);
+    agent.event("ready");
+}

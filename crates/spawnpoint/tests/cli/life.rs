@@ -1,0 +1,191 @@
+//! Starting, stopping, restarting, remembering.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::harness::{Relay, Running, command, echo, play, run, stdout};
+
+#[test]
+fn a_relay_says_how_it_is() {
+    let relay = Relay::start();
+    assert!(relay.page("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(relay.page("/readyz").contains("ready"));
+    assert!(relay.page("/metrics").contains("relay_links_active 0"));
+}
+
+#[test]
+fn a_relay_without_any_configuration_says_in_three_lines_what_to_do_next() {
+    let home = tempfile::tempdir().unwrap();
+    let mut arguments = command(
+        home.path(),
+        &["relay", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+    );
+    let mut relay = arguments.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(relay.stdout.take().unwrap()));
+    let said: Vec<String> = (0..4).map(|_| lines.next().unwrap().unwrap()).collect();
+    relay.kill().unwrap();
+    relay.wait().unwrap();
+    assert!(
+        said[0].contains("up")
+            && said[2].contains("spawnpoint invite NAME")
+            && said[3].contains("spawnpoint agent INVITE minecraft"),
+        "{said:?}"
+    );
+    assert!(!said[2].contains("--data-dir"), "the usual directory need not be named");
+}
+
+#[test]
+fn an_agent_remembers_its_invite_and_tunnels() {
+    let relay = Relay::start();
+    let invite = relay.invite("desk", &[]);
+    let (home, echo) = (tempfile::tempdir().unwrap(), echo());
+    // By standard input, so that the invite stands in no process list.
+    let mut first = command(home.path(), &["agent", "--json", "-", &format!("game=tcp:{echo}")]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(invite.as_bytes()).unwrap();
+    drop(writer);
+    let mut agent = Running::start(first.stdin(reader));
+    let public = agent.event("tunnel")["public"].as_str().unwrap().to_owned();
+    play(&public);
+    drop(agent);
+    let mut agent = relay.agent(home.path(), &[]);
+    assert_eq!(agent.event("tunnel")["public"], public);
+    play(&public);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let path = home.path().join(".local/state/spawnpoint/agent/agent.toml");
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn an_invite_in_the_environment_is_enough() {
+    let relay = Relay::start();
+    let invite = relay.invite("desk", &[]);
+    let home = tempfile::tempdir().unwrap();
+    let mut arguments = command(home.path(), &["agent", "--json", "game=tcp:9"]);
+    Running::start(arguments.env("SPAWNPOINT_INVITE", invite)).event("ready");
+}
+
+#[cfg(unix)]
+#[test]
+fn both_sides_stop_on_request_with_success() {
+    for signal in ["TERM", "INT"] {
+        let relay = Relay::start();
+        let invite = relay.invite("desk", &[]);
+        let home = tempfile::tempdir().unwrap();
+        let mut agent = relay.agent(home.path(), &[&invite, "tcp:9"]);
+        agent.event("ready");
+        agent.signal(signal);
+        let (code, said) = agent.end();
+        assert_eq!(code, Some(0), "{said}");
+        relay.running.signal(signal);
+        let (code, said) = relay.running.end();
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_agent_comes_back_by_itself_after_its_relay_was_killed() {
+    let relay = Relay::start();
+    let invite = relay.invite("desk", &[]);
+    let home = tempfile::tempdir().unwrap();
+    let mut agent = relay.agent(home.path(), &[&invite, &format!("game=tcp:{}", echo())]);
+    let public = agent.event("tunnel")["public"].as_str().unwrap().to_owned();
+    play(&public);
+    relay.running.signal("KILL");
+    let Relay {
+        home: relay_home,
+        running,
+        listen,
+        ..
+    } = relay;
+    drop(running);
+    let port = public.rsplit(':').next().unwrap().to_owned();
+    let relay = Relay::start_in(relay_home, &listen, &["--ports", &port]);
+    // The new process answers packets of the old one's connection, so the agent need not wait until it times out.
+    assert_eq!(agent.event("link_down")["reason"], "the relay was restarted");
+    assert_eq!(agent.event("tunnel")["public"], public);
+    play(&public);
+    drop(relay);
+}
+
+#[test]
+fn a_changed_file_changes_the_tunnels_while_the_agent_runs() {
+    let relay = Relay::start();
+    let invite = relay.invite("desk", &[]);
+    let (home, echo) = (tempfile::tempdir().unwrap(), echo());
+    let path = home.path().join("agent.toml");
+    let write = |names: &[&str]| {
+        let tunnel = |name: &&str| format!("[[tunnel]]\nname = \"{name}\"\nprotocol = \"tcp\"\norigin = \"{echo}\"\n");
+        let tunnels: String = names.iter().map(tunnel).collect();
+        fs::write(&path, format!("invite = \"{invite}\"\n{tunnels}")).unwrap();
+    };
+    write(&["one"]);
+    let mut agent = relay.agent(home.path(), &["--config", path.to_str().unwrap()]);
+    let one = agent.event("tunnel")["public"].as_str().unwrap().to_owned();
+    agent.event("ready");
+    // A mistake changes nothing.
+    fs::write(&path, "tunnels = 3\n").unwrap();
+    #[cfg(unix)]
+    agent.signal("HUP");
+    play(&one);
+    write(&["one", "second"]);
+    assert_eq!(agent.event("tunnel")["tunnel"], "second");
+    play(&one);
+}
+
+#[test]
+fn an_operators_certificate_is_verified_by_name_and_replaced_while_running() {
+    let home = tempfile::tempdir().unwrap();
+    let make = || rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let (cert, key) = (home.path().join("cert.pem"), home.path().join("key.pem"));
+    let show = |made: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        fs::write(&cert, made.cert.pem()).unwrap();
+    };
+    let (first, second) = (make(), make());
+    show(&first);
+    let config = home.path().join("relay.toml");
+    fs::write(&config, format!("[certificate]\ncert = {cert:?}\nkey = {key:?}\n")).unwrap();
+    let arguments = ["--config".to_owned(), config.to_str().unwrap().to_owned()];
+    let relay = Relay::start_in(
+        home,
+        "127.0.0.1:0",
+        &[&arguments[0], &arguments[1], "--public-host", "localhost"],
+    );
+    let invite = relay.invite("desk", &[]);
+    let agent_home = tempfile::tempdir().unwrap();
+    let trusted = agent_home.path().join("trusted.pem");
+    let agent = |made: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        fs::write(&trusted, made.cert.pem()).unwrap();
+        let mut command = command(agent_home.path(), &["agent", "--json", &invite, "tcp:9"]);
+        Running::start(command.env("SSL_CERT_FILE", &trusted))
+    };
+    agent(&first).event("ready");
+    let (code, said) = agent(&second).end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("not trusted"), "{said}");
+    show(&second);
+    // The renewed certificate is shown within seconds; until then an agent that trusts only it gives up at once.
+    let deadline = std::time::Instant::now() + crate::harness::DEADLINE;
+    while !relay.page("/metrics").contains("relay_links_active 1") {
+        assert!(std::time::Instant::now() < deadline, "the new certificate is not shown");
+        let mut agent = agent(&second);
+        if agent.is_linked() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn the_demo_pings_through_the_tunnel() {
+    let home = tempfile::tempdir().unwrap();
+    let said = stdout(&run(home.path(), &["demo", "--once"]));
+    for word in ["direct", "tunnel", "it works", "ping"] {
+        assert!(said.contains(word), "no `{word}` in {said}");
+    }
+}
