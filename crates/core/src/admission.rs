@@ -171,7 +171,7 @@ impl Gate {
     /// Lets a player from `ip` in to a tunnel of `host`, or says why not.
     ///
     /// # Errors
-    /// The [`DenyReason`]; nothing is counted against the player then but the attempt itself, where the rate is the reason.
+    /// The [`DenyReason`]; nothing is counted against the player then.
     pub fn admit(&self, now: Time, ip: IpAddr, host: &Arc<HostPlaces>) -> Result<Permit, DenyReason> {
         let mut state = self.state();
         if state.draining {
@@ -182,7 +182,8 @@ impl Gate {
         }
         let prefix = state.place(now, Prefix::of(ip));
         let limits = state.limits;
-        let entry = state.prefixes.entry(prefix).or_default();
+        // Who is not let in leaves nothing behind, so a flood at a full host takes no room from the players of others.
+        let mut entry = state.prefixes.get(&prefix).copied().unwrap_or_default();
         if entry.active >= limits.players_per_prefix {
             return Err(DenyReason::PlayersOfAddress);
         }
@@ -196,6 +197,7 @@ impl Gate {
         }
         entry.free_at = free_at;
         entry.active += 1;
+        state.prefixes.insert(prefix, entry);
         state.active += 1;
         Ok(Permit {
             gate: self.clone(),
@@ -354,6 +356,16 @@ mod tests {
         );
         assert_eq!(gate.active(), 0);
         assert!(gate.admit(at(0), ip("203.0.113.1"), &other).is_ok());
+    }
+
+    #[test]
+    fn a_flood_at_a_full_host_takes_no_room_from_the_players_of_others() {
+        let (gate, full) = (Gate::new(LIMITS), Arc::new(HostPlaces::new(0)));
+        for number in 0..10_000u32 {
+            gate.admit(at(0), IpAddr::from(number.to_be_bytes()), &full)
+                .unwrap_err();
+        }
+        assert_eq!(gate.prefixes(), 0);
     }
 
     #[test]

@@ -132,10 +132,22 @@ impl Joiner {
         };
         *held = *held + joiner.buffered() - before;
         let abandoned = joiner.take_abandoned();
-        if joiner.buffered() == 0 {
+        if joiner.incomplete() == 0 {
             self.0 = None;
         }
         JoinedFragment { packet, abandoned }
+    }
+
+    /// When [`Joiner::handle_timeout`] has something to do.
+    fn poll_timeout(&self) -> Option<Time> {
+        self.0.as_ref().and_then(|joiner| joiner.poll_timeout())
+    }
+
+    /// Gives up everything; returns how many packets that were.
+    fn give_up(&mut self, held: &mut usize) -> u64 {
+        let Some(joiner) = self.0.take() else { return 0 };
+        *held -= joiner.buffered();
+        joiner.incomplete() as u64
     }
 
     /// Bytes of incomplete packets.
@@ -150,7 +162,7 @@ impl Joiner {
         joiner.handle_timeout(now);
         *held = *held + joiner.buffered() - before;
         let abandoned = joiner.take_abandoned();
-        if joiner.buffered() == 0 {
+        if joiner.incomplete() == 0 {
             self.0 = None;
         }
         abandoned

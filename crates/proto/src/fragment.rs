@@ -125,6 +125,16 @@ impl Reassembler {
         self.slots.iter().map(|slot| slot.bytes).sum()
     }
 
+    /// When [`Reassembler::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.slots.iter().map(|slot| slot.started + MAX_AGE).min()
+    }
+
+    /// Packets that are incomplete.
+    pub const fn incomplete(&self) -> usize {
+        self.slots.len()
+    }
+
     /// How many packets were given up since the last call.
     pub fn take_abandoned(&mut self) -> u64 {
         std::mem::take(&mut self.abandoned)

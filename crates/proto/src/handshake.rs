@@ -8,12 +8,13 @@
 
 use crate::control::{Hello, Message, Reject, Welcome};
 use crate::frame::Frame;
-use crate::{RejectCode, VERSIONS, Violation};
+use crate::{RejectCode, TunnelName, VERSIONS, Violation};
 
 /// The agent's side after its hello was sent.
 #[derive(Debug)]
 pub struct Introduced {
-    asked: usize,
+    versions: Vec<u16>,
+    asked: Vec<TunnelName>,
 }
 
 /// What the relay answered to a hello.
@@ -28,8 +29,11 @@ pub enum Answer {
 impl Introduced {
     /// The first step of an agent: the frame to send, and the state to wait in.
     pub fn new(hello: Hello) -> (Frame, Self) {
-        let asked = hello.tunnels.len();
-        (Message::Hello(hello).to_frame(), Self { asked })
+        let state = Self {
+            versions: hello.versions.clone(),
+            asked: hello.tunnels.iter().map(|tunnel| tunnel.name.clone()).collect(),
+        };
+        (Message::Hello(hello).to_frame(), state)
     }
 
     /// Takes the relay's first frame.
@@ -38,12 +42,17 @@ impl Introduced {
     /// [`Violation::UnexpectedMessage`] for anything but an answer to the hello, a version that was not offered, or an answer to other tunnels.
     pub fn on_frame(self, frame: &Frame) -> Result<Answer, Violation> {
         match Message::from_frame(frame)? {
-            Message::Welcome(welcome) if VERSIONS.contains(&welcome.version) && welcome.tunnels.len() == self.asked => {
-                Ok(Answer::Welcome(Box::new(welcome)))
-            }
+            Message::Welcome(welcome) if self.is_answered_by(&welcome) => Ok(Answer::Welcome(Box::new(welcome))),
             Message::Reject(reject) => Ok(Answer::Rejected(reject)),
             _ => Err(Violation::UnexpectedMessage),
         }
+    }
+
+    fn is_answered_by(&self, welcome: &Welcome) -> bool {
+        let version = welcome.version;
+        VERSIONS.contains(&version)
+            && self.versions.contains(&version)
+            && self.asked.iter().eq(welcome.tunnels.iter().map(|tunnel| &tunnel.name))
     }
 }
 
@@ -172,6 +181,13 @@ mod tests {
             Violation::UnexpectedMessage
         );
         let (_, agent) = Introduced::new(hello(&[1]));
+        assert_eq!(agent.on_frame(&frame).unwrap_err(), Violation::UnexpectedMessage);
+    }
+
+    #[test]
+    fn a_welcome_in_a_version_that_only_we_know_was_not_offered() {
+        let (_, agent) = Introduced::new(hello(&[9]));
+        let frame = Message::Welcome(welcome(1)).to_frame();
         assert_eq!(agent.on_frame(&frame).unwrap_err(), Violation::UnexpectedMessage);
     }
 

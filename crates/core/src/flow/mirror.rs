@@ -7,7 +7,7 @@ use bytes::Bytes;
 use spawnpoint_proto::datagram::{Announcement, Fragment};
 use spawnpoint_proto::{FlowId, Time};
 
-use super::{DropReason, Joiner, Limits};
+use super::{DropReason, Joiner, Limits, MAX_REASSEMBLY};
 
 /// The flows of one link; each holds a socket `S`, which is dropped when the flow ends.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct FlowMirror<S> {
     limits: Limits,
     flows: HashMap<FlowId, Flow<S>>,
     checks: BTreeSet<(Time, FlowId)>,
+    /// Of all flows together: a flow that is opened again must not repeat the numbers of parts that still wait at the relay.
+    next_packet: u16,
     reassembly: usize,
     abandoned: u64,
 }
@@ -24,7 +26,6 @@ struct Flow<S> {
     socket: S,
     last: Time,
     check: Time,
-    next_packet: u16,
     joiner: Joiner,
 }
 
@@ -48,6 +49,7 @@ impl<S> FlowMirror<S> {
             limits,
             flows: HashMap::new(),
             checks: BTreeSet::new(),
+            next_packet: 0,
             reassembly: 0,
             abandoned: 0,
         }
@@ -82,6 +84,14 @@ impl<S> FlowMirror<S> {
         };
         let joined = flow.joiner.on_fragment(now, &mut self.reassembly, fragment, payload);
         self.abandoned += joined.abandoned;
+        // Parts are given up long before an idle flow is looked at, or what a few players lost would take the memory of all.
+        if let Some(due) = flow.joiner.poll_timeout()
+            && due < flow.check
+        {
+            self.checks.remove(&(flow.check, id));
+            flow.check = due;
+            self.checks.insert((due, id));
+        }
         Ok(match joined.packet? {
             Some(packet) => Received::Packet(&flow.socket, packet),
             None => Received::Part,
@@ -104,7 +114,6 @@ impl<S> FlowMirror<S> {
                 socket,
                 last: now,
                 check,
-                next_packet: 0,
                 joiner: Joiner::default(),
             },
         );
@@ -116,15 +125,15 @@ impl<S> FlowMirror<S> {
     pub fn on_origin_packet(&mut self, now: Time, id: FlowId) -> Option<u16> {
         let flow = self.flows.get_mut(&id)?;
         flow.last = now;
-        flow.next_packet = flow.next_packet.wrapping_add(1);
-        Some(flow.next_packet)
+        self.next_packet = self.next_packet.wrapping_add(1);
+        Some(self.next_packet)
     }
 
     /// Ends a flow and returns its socket.
     pub fn close(&mut self, id: FlowId) -> Option<S> {
-        let flow = self.flows.remove(&id)?;
+        let mut flow = self.flows.remove(&id)?;
         self.checks.remove(&(flow.check, id));
-        self.reassembly -= flow.joiner.buffered();
+        self.abandoned += flow.joiner.give_up(&mut self.reassembly);
         Some(flow.socket)
     }
 
@@ -159,8 +168,8 @@ impl<S> FlowMirror<S> {
                 ended.extend(self.close(id).map(|socket| (id, socket)));
             } else {
                 self.checks.remove(&(check, id));
-                flow.check = expires;
-                self.checks.insert((expires, id));
+                flow.check = flow.joiner.poll_timeout().map_or(expires, |due| due.min(expires));
+                self.checks.insert((flow.check, id));
             }
         }
         ended
@@ -190,5 +199,13 @@ impl<S> FlowMirror<S> {
         assert_eq!(self.checks.len(), self.flows.len(), "checks and flows differ");
         let held: usize = self.flows.values().map(|flow| flow.joiner.buffered()).sum();
         assert_eq!(held, self.reassembly, "incomplete bytes are counted wrong");
+        assert!(held <= MAX_REASSEMBLY, "more incomplete bytes than allowed");
+        for flow in self.flows.values() {
+            let due = flow.joiner.poll_timeout();
+            assert!(
+                due.is_none_or(|due| flow.check <= due),
+                "old parts are looked at too late"
+            );
+        }
     }
 }

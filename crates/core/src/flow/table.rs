@@ -8,7 +8,7 @@ use bytes::Bytes;
 use spawnpoint_proto::datagram::Fragment;
 use spawnpoint_proto::{FlowId, Time};
 
-use super::{DropReason, Joiner, Limits};
+use super::{DropReason, Joiner, Limits, MAX_REASSEMBLY};
 
 /// The flows of one tunnel; each holds a permit `P`, which is dropped when the flow ends.
 #[derive(Debug)]
@@ -149,6 +149,8 @@ impl<P> FlowTable<P> {
     pub fn on_unknown(&mut self, flow: FlowId) {
         if let Some(flow) = self.flows.get_mut(&flow) {
             flow.confirmed = false;
+            // An agent that opens the flow anew numbers its packets anew: parts from before must not meet parts of theirs.
+            self.abandoned += flow.joiner.give_up(&mut self.reassembly);
         }
     }
 
@@ -187,6 +189,14 @@ impl<P> FlowTable<P> {
         }
         let joined = state.joiner.on_fragment(now, &mut self.reassembly, fragment, payload);
         self.abandoned += joined.abandoned;
+        // Parts are given up long before an idle flow is looked at, or what a few players lost would take the memory of all.
+        if let Some(due) = state.joiner.poll_timeout()
+            && due < state.check
+        {
+            self.checks.remove(&(state.check, flow));
+            state.check = due;
+            self.checks.insert((due, flow));
+        }
         let Some(packet) = joined.packet? else { return Ok(None) };
         state.down += packet.len() as u64;
         Ok(Some((state.player, &state.permit, packet)))
@@ -194,10 +204,10 @@ impl<P> FlowTable<P> {
 
     /// Ends a flow; `None` if it has ended before.
     pub fn close(&mut self, now: Time, id: FlowId) -> Option<Ended<P>> {
-        let flow = self.flows.remove(&id)?;
+        let mut flow = self.flows.remove(&id)?;
         self.by_player.remove(&flow.player);
         self.checks.remove(&(flow.check, id));
-        self.reassembly -= flow.joiner.buffered();
+        self.abandoned += flow.joiner.give_up(&mut self.reassembly);
         self.unanswered -= usize::from(!flow.answered);
         let Flow {
             player,
@@ -239,8 +249,8 @@ impl<P> FlowTable<P> {
                 ended.extend(self.close(now, id));
             } else {
                 self.checks.remove(&(check, id));
-                flow.check = expires;
-                self.checks.insert((expires, id));
+                flow.check = flow.joiner.poll_timeout().map_or(expires, |due| due.min(expires));
+                self.checks.insert((flow.check, id));
             }
         }
         ended
@@ -289,5 +299,13 @@ impl<P> FlowTable<P> {
         assert_eq!(unanswered, self.unanswered, "unanswered flows are counted wrong");
         let held: usize = self.flows.values().map(|flow| flow.joiner.buffered()).sum();
         assert_eq!(held, self.reassembly, "incomplete bytes are counted wrong");
+        assert!(held <= MAX_REASSEMBLY, "more incomplete bytes than allowed");
+        for flow in self.flows.values() {
+            let due = flow.joiner.poll_timeout();
+            assert!(
+                due.is_none_or(|due| flow.check <= due),
+                "old parts are looked at too late"
+            );
+        }
     }
 }

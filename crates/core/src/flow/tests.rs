@@ -169,3 +169,81 @@ fn made_up_addresses_leave_half_of_the_table_to_real_players() {
     assert!(table.open(at(0), player(9), ()).is_ok());
     table.check_invariants();
 }
+
+fn part_of(packet: u16, index: u8) -> Fragment {
+    Fragment {
+        packet,
+        index,
+        last: false,
+    }
+}
+
+#[test]
+fn what_some_players_lost_does_not_take_the_memory_of_the_others() {
+    let mut mirror = FlowMirror::new(Limits { flows: 100, ..LIMITS });
+    for flow in 0..20 {
+        mirror.open(at(0), FlowId(flow), ()).unwrap();
+        for packet in 0..8 {
+            let _ = mirror.on_relay_packet(
+                at(0),
+                FlowId(flow),
+                None,
+                Some(part_of(packet, 0)),
+                Bytes::from(vec![0; 60_000]),
+            );
+        }
+    }
+    mirror.open(at(3), FlowId(99), ()).unwrap();
+    mirror.handle_timeout(at(3));
+    let part = mirror.on_relay_packet(
+        at(3),
+        FlowId(99),
+        None,
+        Some(part_of(1, 0)),
+        Bytes::from(vec![0; 1_000]),
+    );
+    assert_eq!(part, Ok(Received::Part));
+    mirror.check_invariants();
+}
+
+#[test]
+fn parts_that_end_with_their_flow_are_counted() {
+    let mut mirror = FlowMirror::new(LIMITS);
+    mirror.open(at(0), FlowId(1), ()).unwrap();
+    mirror
+        .on_relay_packet(at(0), FlowId(1), None, Some(part_of(1, 0)), Bytes::from_static(b"x"))
+        .unwrap();
+    mirror.close(FlowId(1));
+    assert_eq!(mirror.take_abandoned(), 1);
+}
+
+#[test]
+fn a_restarted_agent_does_not_complete_a_packet_of_its_former_life() {
+    let mut table = FlowTable::new(LIMITS, 0);
+    let flow = table.open(at(0), player(1), ()).unwrap();
+    table
+        .on_origin_fragment(at(0), flow, part_of(1, 0), Bytes::from_static(b"old "))
+        .unwrap();
+    table.on_unknown(flow);
+    let last = Fragment {
+        packet: 1,
+        index: 1,
+        last: true,
+    };
+    assert_eq!(
+        table.on_origin_fragment(at(1), flow, last, Bytes::from_static(b"new")),
+        Ok(None)
+    );
+    assert_eq!(table.take_abandoned(), 1);
+    table.check_invariants();
+}
+
+#[test]
+fn a_flow_that_is_opened_again_does_not_repeat_its_numbers() {
+    let mut mirror = FlowMirror::new(LIMITS);
+    mirror.open(at(0), FlowId(1), ()).unwrap();
+    let before = mirror.on_origin_packet(at(0), FlowId(1));
+    mirror.close(FlowId(1));
+    mirror.open(at(0), FlowId(1), ()).unwrap();
+    assert_ne!(mirror.on_origin_packet(at(0), FlowId(1)), before);
+}
