@@ -7,7 +7,8 @@ use std::time::Duration;
 use quinn::Connection;
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_net::{
-    Clock, ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, PlayerStream, TaskScope, var,
+    Clock, ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, FIRST_PLAYERS, PlayerStream, TaskScope,
+    var,
 };
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::control::{
@@ -34,6 +35,9 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What may heal is asked for again this often.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+/// TCP players of one link at most; the relay's own limits are lower.
+const MAX_PLAYERS: u32 = 65_536;
 
 const SOFTWARE: &str = concat!("spawnpoint/", env!("CARGO_PKG_VERSION"));
 
@@ -82,6 +86,10 @@ struct Link<'a> {
     refused: HashMap<TunnelName, (RefusalCode, String)>,
     open: OpenTunnels,
     flows: Arc<Flows>,
+    /// Held by each TCP player's task; the number of holders is the number of players.
+    players: Arc<()>,
+    /// TCP players that the relay may have here at once.
+    room: u32,
     scope: Arc<TaskScope>,
 }
 
@@ -127,6 +135,8 @@ pub(crate) async fn run(
         refused: HashMap::new(),
         open,
         flows,
+        players: Arc::new(()),
+        room: FIRST_PLAYERS,
         scope: scope.clone(),
     };
     tracing::info!(relay = settings.relay(), host, link = %id, "link up");
@@ -220,7 +230,8 @@ impl Link<'_> {
                 stream = self.connection.accept_bi() => match stream {
                     Ok((send, recv)) => {
                         let stream = PlayerStream::new(send, recv);
-                        self.scope.spawn(tcp::carry(self.open.clone(), self.events.clone(), stream));
+                        self.make_room();
+                        self.scope.spawn(tcp::carry(self.open.clone(), self.events.clone(), stream, self.players.clone()));
                         Ok(())
                     }
                     Err(error) => Err(closed(&error)),
@@ -238,6 +249,14 @@ impl Link<'_> {
             if let Err(end) = result {
                 return end;
             }
+        }
+    }
+
+    /// Lets the relay open more streams before it runs out of them.
+    fn make_room(&mut self) {
+        if Arc::strong_count(&self.players) * 2 > self.room as usize && self.room < MAX_PLAYERS {
+            self.room *= 2;
+            self.connection.set_max_concurrent_bi_streams(self.room.into());
         }
     }
 

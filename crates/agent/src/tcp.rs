@@ -1,6 +1,7 @@
 //! One TCP player, from the relay's stream to the game server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::tunnels::{OpenTunnel, OpenTunnels};
 /// A relay sends the header with the stream's first packet.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Carries the player of one stream.
-pub(crate) async fn carry(tunnels: OpenTunnels, events: Events, mut stream: PlayerStream) {
+/// Carries the player of one stream, holding `place` as long.
+pub(crate) async fn carry(tunnels: OpenTunnels, events: Events, mut stream: PlayerStream, place: Arc<()>) {
     let header = tokio::time::timeout(HEADER_DEADLINE, read_header(stream.incoming())).await;
     let (tunnel, session, player) = match header {
         Ok(Ok(StreamHeader::Open {
@@ -40,7 +41,10 @@ pub(crate) async fn carry(tunnels: OpenTunnels, events: Events, mut stream: Play
         return stream.cut(ResetCode::UnknownTunnel);
     };
     let scope = tunnel.scope.clone();
-    scope.spawn(async move { play(&tunnel, events, session.to_string(), player, stream).await });
+    scope.spawn(async move {
+        play(&tunnel, events, session.to_string(), player, stream).await;
+        drop(place);
+    });
 }
 
 async fn play(tunnel: &OpenTunnel, events: Events, session: String, player: SocketAddr, mut stream: PlayerStream) {

@@ -285,6 +285,7 @@ impl Flows {
         for dropped in self.outbox.take_dropped().values() {
             self.count(DropReason::QueueFull, dropped.full);
             self.count(DropReason::TooOld, dropped.aged);
+            self.count(DropReason::PathShrank, dropped.oversize);
         }
         for reason in DropReason::ALL {
             let count = self.drops[reason as usize].swap(0, Ordering::Relaxed);
@@ -331,18 +332,20 @@ impl Pipe {
     }
 
     fn send_on(&self, socket: &UdpSocket, packet: &[u8]) -> Result<(), DropReason> {
-        let sent = match socket.try_send(packet) {
+        let mut sent = socket.try_send(packet);
+        let mut earlier = Ok(());
+        if let Err(error) = &sent
+            && is_refusal(error)
+        {
             // This only tells what became of an earlier packet: the server's machine says that nobody listens on the port.
-            Err(error) if is_refusal(&error) => {
-                self.origin.is_down(&error);
-                socket.try_send(packet).and(Err(error))
-            }
-            result => result,
-        };
+            self.origin.is_down(error);
+            earlier = Err(DropReason::OriginRefused);
+            sent = socket.try_send(packet);
+        }
         match sent {
             Ok(_) => {
                 self.up.fetch_add(packet.len() as u64, Ordering::Relaxed);
-                Ok(())
+                earlier
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(DropReason::SocketFull),
             Err(_) => Err(DropReason::OriginRefused),

@@ -49,6 +49,8 @@ pub enum DropReason {
     QueueFull,
     /// It had waited too long.
     TooOld,
+    /// The path took less than when it was cut.
+    PathShrank,
     /// The local socket could not take it.
     SocketFull,
     /// Fragments of it were lost.
@@ -65,13 +67,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TableFull,
         Self::Denied,
         Self::UnknownFlow,
         Self::NoAgent,
         Self::QueueFull,
         Self::TooOld,
+        Self::PathShrank,
         Self::SocketFull,
         Self::Incomplete,
         Self::ReassemblyFull,
@@ -89,6 +92,7 @@ impl DropReason {
             Self::NoAgent => "no_agent",
             Self::QueueFull => "queue_full",
             Self::TooOld => "too_old",
+            Self::PathShrank => "path_shrank",
             Self::SocketFull => "socket_full",
             Self::Incomplete => "incomplete",
             Self::ReassemblyFull => "reassembly_full",

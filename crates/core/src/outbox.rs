@@ -39,7 +39,12 @@ pub struct Dropped {
     pub full: u64,
     /// Because they had waited too long.
     pub aged: u64,
+    /// Because the path took less than when they were cut.
+    pub oversize: u64,
 }
+
+/// What a datagram costs in the queues besides its bytes, so that empty packets are bounded too.
+const OVERHEAD: usize = 64;
 
 /// The queues of one link and direction.
 #[derive(Debug)]
@@ -67,15 +72,25 @@ struct Item {
     continues: bool,
 }
 
+impl Item {
+    fn cost(&self) -> usize {
+        self.datagram.len() + OVERHEAD
+    }
+}
+
 impl Queue {
     /// Drops the packet at the front, with all its parts; returns its bytes.
     fn drop_front(&mut self) -> usize {
+        let first = self.items.pop_front().map_or(0, |item| item.cost());
+        self.bytes -= first;
+        first + self.drop_rest()
+    }
+
+    /// Drops the remaining parts of a packet that has begun; returns their bytes.
+    fn drop_rest(&mut self) -> usize {
         let before = self.bytes;
-        if let Some(first) = self.items.pop_front() {
-            self.bytes -= first.datagram.len();
-        }
         while self.items.front().is_some_and(|item| item.continues) {
-            self.bytes -= self.items.pop_front().map_or(0, |item| item.datagram.len());
+            self.bytes -= self.items.pop_front().map_or(0, |item| item.cost());
         }
         before - self.bytes
     }
@@ -101,7 +116,7 @@ impl Outbox {
         });
         let mut added = 0;
         for (at, datagram) in packet.enumerate() {
-            added += datagram.len();
+            added += datagram.len() + OVERHEAD;
             queue.items.push_back(Item {
                 datagram,
                 queued: now,
@@ -120,8 +135,8 @@ impl Outbox {
         }
     }
 
-    /// The datagram whose turn it is; `None` when nothing waits.
-    pub fn pop(&mut self, now: Time) -> Option<Bytes> {
+    /// The datagram whose turn it is, with its flow; `None` when nothing waits.
+    pub fn pop(&mut self, now: Time) -> Option<(FlowId, Bytes)> {
         while let Some(flow) = self.turns.pop_front() {
             let Some(queue) = self.flows.get_mut(&flow) else {
                 continue;
@@ -137,19 +152,27 @@ impl Outbox {
                 self.flows.remove(&flow);
                 continue;
             };
-            queue.bytes -= item.datagram.len();
-            self.bytes -= item.datagram.len();
+            queue.bytes -= item.cost();
+            self.bytes -= item.cost();
             if queue.items.is_empty() {
                 self.flows.remove(&flow);
             } else {
                 self.turns.push_back(flow);
             }
-            return Some(item.datagram);
+            return Some((flow, item.datagram));
         }
         None
     }
 
-    /// Bytes that wait.
+    /// The datagram of `flow` that was popped last is too large for the path: what is left of its packet is dropped with it.
+    pub fn on_oversize(&mut self, flow: FlowId) {
+        if let Some(queue) = self.flows.get_mut(&flow) {
+            self.bytes -= queue.drop_rest();
+        }
+        self.dropped.entry(flow.lane()).or_default().oversize += 1;
+    }
+
+    /// Bytes that wait, with what each datagram costs.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -166,9 +189,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Room for two small datagrams of one flow, and for two larger ones of all.
     const LIMITS: Limits = Limits {
-        flow_bytes: 10,
-        total_bytes: 25,
+        flow_bytes: 2 * (OVERHEAD + 6),
+        total_bytes: 2 * (OVERHEAD + 12) + OVERHEAD,
         max_age: Duration::from_millis(100),
     };
 
@@ -186,7 +210,7 @@ mod tests {
 
     fn drain(outbox: &mut Outbox, now: u64) -> String {
         let mut out = Vec::new();
-        while let Some(datagram) = outbox.pop(at(now)) {
+        while let Some((_, datagram)) = outbox.pop(at(now)) {
             out.push(String::from_utf8(datagram.to_vec()).unwrap());
         }
         out.join(" ")
@@ -194,7 +218,7 @@ mod tests {
 
     #[test]
     fn flows_take_turns() {
-        let mut outbox = Outbox::new(LIMITS);
+        let mut outbox = Outbox::new(Limits::default());
         push(&mut outbox, 0, 1, &["a1"]);
         push(&mut outbox, 0, 1, &["a2"]);
         push(&mut outbox, 0, 1, &["a3"]);
@@ -211,7 +235,13 @@ mod tests {
         }
         push(&mut outbox, 0, 1, &["last"]);
         assert_eq!(drain(&mut outbox, 0), "bbbb aaaa last");
-        assert_eq!(outbox.take_dropped()[&0], Dropped { full: 4, aged: 0 });
+        assert_eq!(
+            outbox.take_dropped()[&0],
+            Dropped {
+                full: 4,
+                ..Dropped::default()
+            }
+        );
     }
 
     #[test]
@@ -225,19 +255,49 @@ mod tests {
 
     #[test]
     fn a_late_packet_is_dropped_with_all_its_parts() {
-        let mut outbox = Outbox::new(LIMITS);
+        let mut outbox = Outbox::new(Limits {
+            max_age: LIMITS.max_age,
+            ..Limits::default()
+        });
         push(&mut outbox, 0, 1, &["x1", "x2", "x3"]);
         push(&mut outbox, 90, 1, &["y"]);
         assert_eq!(drain(&mut outbox, 101), "y");
-        assert_eq!(outbox.take_dropped()[&0], Dropped { full: 0, aged: 1 });
+        assert_eq!(
+            outbox.take_dropped()[&0],
+            Dropped {
+                aged: 1,
+                ..Dropped::default()
+            }
+        );
     }
 
     #[test]
     fn a_packet_that_has_begun_is_finished() {
         let mut outbox = Outbox::new(LIMITS);
         push(&mut outbox, 0, 1, &["x1", "x2"]);
-        assert_eq!(outbox.pop(at(100)).unwrap(), "x1");
+        assert_eq!(outbox.pop(at(100)).unwrap().1, "x1");
         assert_eq!(drain(&mut outbox, 200), "x2");
+    }
+
+    #[test]
+    fn a_packet_cut_too_large_for_the_path_is_given_up_whole() {
+        let mut outbox = Outbox::new(Limits::default());
+        push(&mut outbox, 0, 1, &["x1", "x2", "x3"]);
+        push(&mut outbox, 0, 1, &["y"]);
+        let (flow, _) = outbox.pop(at(0)).unwrap();
+        outbox.on_oversize(flow);
+        assert_eq!(drain(&mut outbox, 0), "y");
+        assert_eq!(outbox.take_dropped()[&0].oversize, 1);
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn empty_packets_are_bounded_too() {
+        let mut outbox = Outbox::new(Limits::default());
+        for _ in 0..100_000 {
+            push(&mut outbox, 0, 1, &[""]);
+        }
+        assert!(outbox.flows[&FlowId(1)].items.len() <= 4096);
     }
 
     proptest! {
@@ -252,7 +312,7 @@ mod tests {
                 } else {
                     outbox.push(at(now), FlowId(flow), (0..parts).map(|_| Bytes::from(vec![0; size])));
                 }
-                let held: usize = outbox.flows.values().flat_map(|queue| &queue.items).map(|item| item.datagram.len()).sum();
+                let held: usize = outbox.flows.values().flat_map(|queue| &queue.items).map(Item::cost).sum();
                 prop_assert_eq!(held, outbox.bytes());
                 prop_assert!(outbox.bytes() <= LIMITS.total_bytes);
                 prop_assert!(outbox.flows.len() <= outbox.turns.len());

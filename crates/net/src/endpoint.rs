@@ -25,8 +25,10 @@ const MAX_UNACKNOWLEDGED: u64 = 64 * 1024 * 1024;
 /// Bytes that an agent may send before it is welcomed.
 const STRANGER_WINDOW: u32 = 32 * 1024;
 
-/// Streams that a relay may open to an agent at the same time; each is one player.
-const MAX_PLAYERS: u32 = 65_536;
+/// Streams that a relay may open to an agent at the same time, at first; each is one player.
+///
+/// QUIC here keeps a slot for each stream that may be open and fills all of them over time, some 550 bytes each, so the agent raises it when players come.
+pub const FIRST_PLAYERS: u32 = 1024;
 
 /// Connections whose handshake has not been looked at yet; beyond it QUIC refuses more.
 const MAX_INCOMING: usize = 512;
@@ -45,7 +47,7 @@ pub fn relay_settings(tuning: &Tuning) -> Arc<TransportConfig> {
 /// The settings of an agent's connection: its relay opens a stream for each player.
 pub fn agent_settings(tuning: &Tuning) -> Arc<TransportConfig> {
     let mut config = settings(tuning);
-    config.max_concurrent_bidi_streams(VarInt::from_u32(MAX_PLAYERS));
+    config.max_concurrent_bidi_streams(VarInt::from_u32(FIRST_PLAYERS));
     Arc::new(config)
 }
 

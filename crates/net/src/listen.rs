@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Once;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -66,6 +67,7 @@ pub fn bind_udp(address: SocketAddr) -> Result<std::net::UdpSocket, BindError> {
         // The kernel gives what it may; less is slower under bursts, never wrong.
         let _ = socket.set_recv_buffer_size(UDP_BUFFER);
         let _ = socket.set_send_buffer_size(UDP_BUFFER);
+        tell_once_if_small(&socket);
         socket.bind(&address.into())?;
         Ok(socket.into())
     };
@@ -75,6 +77,22 @@ pub fn bind_udp(address: SocketAddr) -> Result<std::net::UdpSocket, BindError> {
 /// Whether a host name or address leads to this machine alone.
 pub fn is_local_name(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Says once a process that bursts may be lost in the kernel, with the remedy.
+fn tell_once_if_small(socket: &Socket) {
+    static TOLD: Once = Once::new();
+    // Linux counts its own bookkeeping and so reports twice what it gives.
+    let given = socket.recv_buffer_size().unwrap_or(UDP_BUFFER) / if cfg!(target_os = "linux") { 2 } else { 1 };
+    if given < UDP_BUFFER {
+        TOLD.call_once(|| {
+            tracing::info!(
+                given_kib = given / 1024,
+                asked_kib = UDP_BUFFER / 1024,
+                "the kernel gives UDP sockets little room, so bursts may lose packets; as root, sysctl -w net.core.rmem_max=4194304 net.core.wmem_max=4194304 gives more"
+            );
+        });
+    }
 }
 
 fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -57,7 +57,7 @@ impl DatagramOutbox {
                 since_look = 0;
             }
             let next = self.queues().pop(self.clock.now());
-            let Some(datagram) = next else {
+            let Some((flow, datagram)) = next else {
                 self.filled.notified().await;
                 since_look += 1;
                 continue;
@@ -66,7 +66,10 @@ impl DatagramOutbox {
             match connection.send_datagram_wait(datagram).await {
                 Ok(()) => {}
                 // The path takes less than a moment ago: this packet is lost, the next is cut smaller.
-                Err(quinn::SendDatagramError::TooLarge) => since_look = LOOK_EVERY,
+                Err(quinn::SendDatagramError::TooLarge) => {
+                    self.queues().on_oversize(flow);
+                    since_look = LOOK_EVERY;
+                }
                 Err(_) => return,
             }
         }

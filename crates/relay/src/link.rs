@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use spawnpoint_core::admission::HostPlaces;
+use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::{HostNumber, TunnelSpec};
 use spawnpoint_net::{ControlError, ControlReader, ControlWriter, DatagramOutbox, TaskScope, unix_now, var};
 use spawnpoint_ops::{Event, TunnelLabels};
@@ -564,13 +565,14 @@ impl LinkTask {
             .set_link_rtt(&self.link.host_name, self.link.connection.rtt().as_secs_f64());
         for (lane, dropped) in self.link.outbox.take_dropped() {
             if let Some(tunnel) = self.link.by_lane(lane) {
-                use spawnpoint_core::flow::DropReason;
-                self.context
-                    .metrics
-                    .dropped(&tunnel.labels, DropReason::QueueFull.as_str(), dropped.full);
-                self.context
-                    .metrics
-                    .dropped(&tunnel.labels, DropReason::TooOld.as_str(), dropped.aged);
+                let counts = [
+                    (DropReason::QueueFull, dropped.full),
+                    (DropReason::TooOld, dropped.aged),
+                    (DropReason::PathShrank, dropped.oversize),
+                ];
+                for (reason, count) in counts {
+                    self.context.metrics.dropped(&tunnel.labels, reason.as_str(), count);
+                }
             }
         }
     }

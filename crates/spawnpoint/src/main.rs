@@ -1,6 +1,7 @@
 //! The one binary: arguments and exit codes. What the commands do is in the libraries.
 
 mod cli;
+mod limits;
 mod output;
 mod paths;
 mod signals;

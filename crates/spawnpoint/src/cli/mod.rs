@@ -56,5 +56,6 @@ pub fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    crate::limits::raise_open_files();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }

@@ -78,11 +78,12 @@ impl WatchedOutbox {
     }
 
     pub fn pop(&mut self, now: Time, ledger: &mut Ledger) -> Option<Parcel> {
-        let Some(datagram) = self.outbox.pop(now) else {
+        let Some((named, datagram)) = self.outbox.pop(now) else {
             self.on_empty(ledger);
             return None;
         };
         let flow = flow_of(&datagram);
+        assert_eq!(named, flow, "a datagram came out under the name of another flow");
         let entry = self.take(flow, &datagram, ledger);
         assert!(
             !self.left_behind.contains(&entry.push),
