@@ -36,11 +36,11 @@ pub struct Tuning {
 }
 
 impl Default for Tuning {
-    /// Notices a dead peer within 3 s, and keeps a bulk stream's queue short.
+    /// Notices a dead peer within 3 s (the timeout counts from the question that was never answered), and keeps a bulk stream's queue short.
     fn default() -> Self {
         Self {
-            keep_alive: Duration::from_millis(750),
-            idle_timeout: Duration::from_secs(3),
+            keep_alive: Duration::from_millis(500),
+            idle_timeout: Duration::from_millis(2400),
             stream_window: 512 * 1024,
             congestion: Congestion::Bbr,
         }

@@ -2,27 +2,29 @@
 //!
 //! The link task owns the control stream. Players' tasks see the link only through [`Link`]: the connection to open streams on, and the tunnels by id.
 
-use std::collections::{HashMap, HashSet};
+mod guard;
+mod opening;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use spawnpoint_core::admission::HostPlaces;
 use spawnpoint_core::flow::DropReason;
-use spawnpoint_core::route::{HostNumber, TunnelSpec};
+use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::{ControlError, ControlReader, ControlWriter, DatagramOutbox, TaskScope, unix_now, var};
-use spawnpoint_ops::{Event, TunnelLabels};
-use spawnpoint_proto::control::{GoAway, Message, OpenedTunnel, Refusal, TunnelReply, TunnelRequest, Unsupported};
+use spawnpoint_ops::Event;
+use spawnpoint_proto::control::{GoAway, Message, Refusal, TunnelReply, TunnelRequest, Unsupported};
 use spawnpoint_proto::datagram::Header;
-use spawnpoint_proto::{CloseCode, LinkId, Protocol, RefusalCode, TunnelId, TunnelName, Violation};
-use spawnpoint_store::{Host, Reservation, ReserveError, StoreError};
+use spawnpoint_proto::{CloseCode, LinkId, RefusalCode, TunnelId, TunnelName, Violation};
+use spawnpoint_store::Host;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::directory::chain;
-use crate::registry::{OpenFailure, Registry};
+use crate::registry::Registry;
 use crate::tunnel::Tunnel;
-use crate::udp::UdpTunnel;
 
 /// An agent that does not take a control message for this long is stuck.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
@@ -33,15 +35,6 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Commands that may wait for the link task.
 const COMMANDS: usize = 256;
 
-/// How long a directory that could not be read is left alone.
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
-
-/// How long our own socket may take to close before the port counts as another program's, in steps.
-const CLOSING_PAUSE: Duration = Duration::from_millis(20);
-
-/// Ports tried before the pool counts as taken by other programs.
-const MAX_BUSY_PORTS: usize = 64;
-
 /// A link as the rest of the relay sees it.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -51,7 +44,8 @@ pub(crate) struct Link {
     pub connection: quinn::Connection,
     pub places: Arc<HostPlaces>,
     outbox: DatagramOutbox,
-    tunnels: Mutex<HashMap<TunnelId, Arc<Tunnel>>>,
+    /// By lane, which no two open tunnels share.
+    tunnels: Mutex<HashMap<u8, Arc<Tunnel>>>,
     commands: mpsc::Sender<Command>,
     /// Why it was closed from outside its task.
     closing: OnceLock<CloseCode>,
@@ -95,14 +89,14 @@ impl Link {
 
     /// The open tunnel with this id.
     pub fn tunnel(&self, id: TunnelId) -> Option<Arc<Tunnel>> {
-        self.tunnels().get(&id).cloned()
+        self.by_lane(id.lane()).filter(|tunnel| tunnel.id == id)
     }
 
     fn by_lane(&self, lane: u8) -> Option<Arc<Tunnel>> {
-        self.tunnels().values().find(|tunnel| tunnel.id.lane() == lane).cloned()
+        self.tunnels().get(&lane).cloned()
     }
 
-    fn tunnels(&self) -> MutexGuard<'_, HashMap<TunnelId, Arc<Tunnel>>> {
+    fn tunnels(&self) -> MutexGuard<'_, HashMap<u8, Arc<Tunnel>>> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -153,250 +147,6 @@ impl LinkTask {
         }
     }
 
-    /// Opens the tunnels of the hello, in its order.
-    pub async fn open_all(&mut self, requests: &[TunnelRequest]) -> Vec<TunnelReply> {
-        let mut replies = Vec::with_capacity(requests.len());
-        let mut names = HashSet::new();
-        for request in requests {
-            let reply = match names.insert(&request.name) {
-                true => self.open(request).await,
-                false => refused(
-                    request,
-                    RefusalCode::DuplicateName,
-                    "two tunnels of this agent have the same name",
-                ),
-            };
-            replies.push(reply);
-        }
-        replies
-    }
-
-    /// Opens one tunnel: grant, port, socket.
-    async fn open(&mut self, request: &TunnelRequest) -> TunnelReply {
-        let context = self.context.clone();
-        let config = &context.config;
-        let pool = &config.players.ports;
-        if let Err(code) = self.host.grant.check(request.protocol, request.public_port, pool) {
-            let text = self.grant_text(code, request);
-            return self.refuse(request, code, &text);
-        }
-        if let Some(port) = request.public_port
-            && let Some(other) = self.registry.name_at(self.link.host, (request.protocol, port)).await
-            && other != request.name
-        {
-            // Another agent of this host, or its ghost, may have it; that passes.
-            let code = if self.requests.contains_key(&other) {
-                RefusalCode::PortTaken
-            } else {
-                RefusalCode::PortBusy
-            };
-            let text = format!(
-                "public {} port {port} is open for the tunnel `{other}` of this host: give one of them another",
-                request.protocol
-            );
-            return self.refuse(request, code, &text);
-        }
-        self.close(&request.name).await;
-        if let Err(reply) = self.make_room(request).await {
-            return reply;
-        }
-        let allowed = self.host.grant.ports(pool).clone();
-        let mut busy = HashSet::new();
-        let owned = match self.context.hosts.reserved(self.host.id, request).await {
-            Ok(owned) => owned,
-            Err(error) => return self.refuse_port(request, &ReserveError::Store(error), &busy),
-        };
-        let mut patience = 10;
-        loop {
-            let reserved = self
-                .context
-                .hosts
-                .reserve(self.host.id, request, allowed.clone(), busy.clone())
-                .await;
-            let port = match reserved {
-                Ok(port) => port,
-                Err(error) => return self.refuse_port(request, &error, &busy),
-            };
-            let spec = TunnelSpec {
-                name: request.name.clone(),
-                protocol: request.protocol,
-                port,
-                game: request.game.clone(),
-            };
-            match self.registry.open(self.link.id, spec).await {
-                Ok(opened) => return self.opened(request, port, opened.id, opened.socket),
-                Err(OpenFailure::PortBusy(error)) => {
-                    tracing::warn!(host = self.link.host_name, tunnel = %request.name, port, error = %chain(&error), "public port is taken by another program");
-                    // An address that players know is waited for, not replaced; a fresh one can be any.
-                    let is_known = request.public_port.is_some() || owned == Some(port);
-                    if owned == Some(port) && error.is_taken() && patience > 0 {
-                        // Our own socket for the tunnel's last opening may still be closing.
-                        patience -= 1;
-                        tokio::time::sleep(CLOSING_PAUSE).await;
-                        continue;
-                    }
-                    if is_known || busy.len() >= MAX_BUSY_PORTS || !error.is_taken() {
-                        self.give_back(request, owned).await;
-                        let text = format!(
-                            "{} port {port} of the relay's machine cannot be opened: {}",
-                            request.protocol, error.source
-                        );
-                        return self.refuse(request, RefusalCode::PortBusy, &text);
-                    }
-                    self.give_back(request, owned).await;
-                    busy.insert(port);
-                }
-                Err(OpenFailure::Draining) => {
-                    self.give_back(request, owned).await;
-                    return self.refuse(request, RefusalCode::Draining, "the relay is going down");
-                }
-                Err(OpenFailure::TooMany) => {
-                    self.give_back(request, owned).await;
-                    let most = config.links.max_tunnels_per_host;
-                    return self.refuse(
-                        request,
-                        RefusalCode::TooManyTunnels,
-                        &format!("this relay gives a host at most {most} tunnels"),
-                    );
-                }
-                Err(OpenFailure::Refused) => {
-                    self.give_back(request, owned).await;
-                    return self.refuse(
-                        request,
-                        RefusalCode::Internal,
-                        "the relay's book of ports does not allow it",
-                    );
-                }
-            }
-        }
-    }
-
-    /// Sees to it that a new tunnel does not add to the ports of a host without bound: names that are open nowhere give theirs up.
-    async fn make_room(&self, request: &TunnelRequest) -> Result<(), TunnelReply> {
-        let failed = |error: StoreError| self.refuse_port(request, &ReserveError::Store(error), &HashSet::new());
-        let mut reservations = self.context.hosts.reservations(self.host.id).await.map_err(failed)?;
-        let is_own = |own: &Reservation| own.tunnel == request.name && own.protocol == request.protocol;
-        let most = self.context.config.links.max_tunnels_per_host as usize;
-        if reservations.iter().any(is_own) {
-            return Ok(());
-        }
-        while reservations.len() >= most {
-            let mut idle = None;
-            for (at, own) in reservations.iter().enumerate() {
-                if self.registry.port_of(self.link.host, &own.tunnel).await.is_none() {
-                    idle = Some(at);
-                    break;
-                }
-            }
-            let Some(at) = idle else {
-                let text = format!("this relay gives a host at most {most} tunnels");
-                return Err(self.refuse(request, RefusalCode::TooManyTunnels, &text));
-            };
-            let own = reservations.remove(at);
-            tracing::info!(host = self.link.host_name, tunnel = %own.tunnel, port = own.port, "the port of a tunnel that is not open is free again");
-            self.context
-                .hosts
-                .release(self.host.id, own.tunnel.clone(), own.protocol)
-                .await
-                .map_err(failed)?;
-            self.context.metrics.forget_tunnel(&TunnelLabels {
-                host: self.link.host_name.clone(),
-                tunnel: own.tunnel.to_string(),
-                protocol: own.protocol.as_str(),
-            });
-        }
-        Ok(())
-    }
-
-    /// Undoes a reservation that nothing came of: the tunnel has again what it `owned`.
-    async fn give_back(&self, request: &TunnelRequest, owned: Option<u16>) {
-        let hosts = &self.context.hosts;
-        let undone = match owned {
-            Some(port) => {
-                let before = TunnelRequest {
-                    public_port: Some(port),
-                    ..request.clone()
-                };
-                let allowed = self.host.grant.ports(&self.context.config.players.ports).clone();
-                hosts
-                    .reserve(self.host.id, &before, allowed, HashSet::new())
-                    .await
-                    .map(drop)
-                    .map_err(|error| chain(&error))
-            }
-            None => {
-                let released = hosts
-                    .release(self.host.id, request.name.clone(), request.protocol)
-                    .await;
-                released.map(drop).map_err(|error| chain(&error))
-            }
-        };
-        if let Err(error) = undone {
-            tracing::error!(error, "a reserved port could not be given back");
-        }
-    }
-
-    fn opened(
-        &mut self,
-        request: &TunnelRequest,
-        port: u16,
-        id: TunnelId,
-        socket: Option<Arc<spawnpoint_net::PacketSocket>>,
-    ) -> TunnelReply {
-        let labels = TunnelLabels {
-            host: self.link.host_name.clone(),
-            tunnel: request.name.to_string(),
-            protocol: request.protocol.as_str(),
-        };
-        let (context, places, bytes) = (&self.context, &self.link.places, self.context.metrics.bytes(&labels));
-        let scope = TaskScope::new(self.scope.token());
-        let udp = socket.map(|socket| {
-            let outbox = self.link.outbox.clone();
-            let udp = Arc::new(UdpTunnel::new(context, id, &labels, places, &bytes, socket, outbox));
-            let keeper = udp.clone();
-            scope.spawn(async move { keeper.keep().await });
-            udp
-        });
-        let public_host = self.context.public_host.clone();
-        tracing::info!(
-            host = labels.host,
-            tunnel = labels.tunnel,
-            protocol = labels.protocol,
-            port,
-            "tunnel open"
-        );
-        self.context.events.emit(Event::Tunnel {
-            host: Some(labels.host.clone()),
-            tunnel: labels.tunnel.clone(),
-            protocol: labels.protocol,
-            public: public_address(&public_host, port),
-            origin: None,
-        });
-        let tunnel = Tunnel {
-            context: context.clone(),
-            id,
-            labels,
-            places: places.clone(),
-            bytes,
-            scope,
-            udp,
-        };
-        self.link.tunnels().insert(id, Arc::new(tunnel));
-        self.requests.insert(request.name.clone(), (request.clone(), id));
-        let idle_ms = self.context.config.players.udp_idle.as_millis() as u32;
-        let opened = OpenedTunnel {
-            id,
-            public_host,
-            public_port: port,
-            idle_ms,
-        };
-        TunnelReply {
-            name: request.name.clone(),
-            opened: Some(opened),
-            refused: None,
-        }
-    }
-
     /// Closes a tunnel that the agent has, with its players.
     async fn close(&mut self, name: &TunnelName) {
         if let Some((_, id)) = self.requests.remove(name) {
@@ -406,9 +156,8 @@ impl LinkTask {
     }
 
     fn end_tunnel(&self, id: TunnelId, reason: &'static str) {
-        let Some(tunnel) = self.link.tunnels().remove(&id) else {
-            return;
-        };
+        let Some(tunnel) = self.link.tunnel(id) else { return };
+        self.link.tunnels().remove(&id.lane());
         tunnel.scope.cancel();
         if let Some(udp) = &tunnel.udp {
             udp.close(reason);
@@ -435,7 +184,7 @@ impl LinkTask {
         self.scope.spawn(read_datagrams(link.clone(), context.clone()));
 
         self.scope
-            .spawn(guard(link.clone(), context.clone(), self.host.clone()));
+            .spawn(guard::guard(link.clone(), context.clone(), self.host.clone()));
         if let Err(error) = context.hosts.touch(self.host.id, unix_now()).await {
             tracing::error!(error = %chain(&error), "the directory could not note the host's visit");
         }
@@ -596,7 +345,7 @@ impl LinkTask {
         if let Some(code) = code {
             link.connection.close(var(code.number()), reason.as_bytes());
         }
-        let ids: Vec<TunnelId> = link.tunnels().keys().copied().collect();
+        let ids: Vec<TunnelId> = link.tunnels().values().map(|tunnel| tunnel.id).collect();
         ids.into_iter().for_each(|id| self.end_tunnel(id, "link_lost"));
         self.registry.detach(link.id, expected_back).await;
         if !self.registry.is_linked(link.host).await {
@@ -610,60 +359,6 @@ impl LinkTask {
         });
         self.scope.close(Duration::from_secs(5)).await;
     }
-
-    fn refuse_port(&self, request: &TunnelRequest, error: &ReserveError, busy: &HashSet<u16>) -> TunnelReply {
-        let code = match error {
-            ReserveError::Taken { .. } => RefusalCode::PortTaken,
-            ReserveError::NotAllowed { .. } => RefusalCode::PortNotGranted,
-            ReserveError::Exhausted => RefusalCode::PoolExhausted,
-            _ => RefusalCode::Internal,
-        };
-        let text = match (code, busy.is_empty()) {
-            (RefusalCode::Internal, _) => "the relay could not read or write its directory".to_owned(),
-            (RefusalCode::PoolExhausted, false) => format!("{error} ({} are taken by other programs)", busy.len()),
-            _ => error.to_string(),
-        };
-        if code == RefusalCode::Internal {
-            tracing::error!(error = %chain(error), "a port could not be reserved");
-        }
-        self.refuse(request, code, &text)
-    }
-
-    fn refuse(&self, request: &TunnelRequest, code: RefusalCode, text: &str) -> TunnelReply {
-        tracing::warn!(host = self.link.host_name, tunnel = %request.name, reason = code.as_str(), "tunnel refused");
-        self.context.events.emit(Event::TunnelRefused {
-            host: Some(self.link.host_name.clone()),
-            tunnel: request.name.to_string(),
-            reason: code.as_str(),
-            text: text.to_owned(),
-        });
-        refused(request, code, text)
-    }
-
-    fn grant_text(&self, code: RefusalCode, request: &TunnelRequest) -> String {
-        let grant = &self.host.grant;
-        match code {
-            RefusalCode::ProtocolNotGranted => {
-                let allowed: Vec<&str> = grant.protocols.iter().map(Protocol::as_str).collect();
-                format!(
-                    "the grant of host `{}` allows {} only, not {}",
-                    self.host.name,
-                    allowed.join(" and "),
-                    request.protocol
-                )
-            }
-            _ => {
-                let ports = grant.ports(&self.context.config.players.ports);
-                let port = request
-                    .public_port
-                    .map_or_else(|| "its public port".to_owned(), |port| format!("public port {port}"));
-                format!(
-                    "the grant of host `{}` allows the public ports {ports}, not {port}: ask for one of these, or the relay's operator for `spawnpoint host grant {} --ports ...`",
-                    self.host.name, self.host.name
-                )
-            }
-        }
-    }
 }
 
 impl From<ControlError> for End {
@@ -672,43 +367,6 @@ impl From<ControlError> for End {
             ControlError::Violation(violation) => Self::Violation(violation),
             ControlError::Lost(error) => Self::Lost(error),
             ControlError::Cut => Self::Violation(Violation::ControlEnded),
-        }
-    }
-}
-
-/// Ends the link when its host may not be here any more, whatever the link task is doing.
-async fn guard(link: Arc<Link>, context: Arc<Context>, mut host: Host) {
-    let mut changes = context.hosts.changes();
-    changes.mark_changed();
-    let mut retry = false;
-    loop {
-        let left = host
-            .grant
-            .expires
-            .map(|end| Duration::from_secs(end.0.saturating_sub(unix_now().0)));
-        let expiry = async {
-            match left {
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = expiry => {}
-            () = tokio::time::sleep(RETRY_PAUSE), if retry => {}
-        }
-        let now = match context.hosts.host(host.id).await {
-            Ok(now) => now,
-            Err(error) => {
-                tracing::error!(error = %chain(&error), "the directory could not be read, trying again");
-                retry = true;
-                continue;
-            }
-        };
-        retry = false;
-        match now.filter(|now| now.revoked.is_none() && now.token == host.token && !now.grant.is_expired(unix_now())) {
-            Some(now) => host = now,
-            None => return link.close(CloseCode::Revoked),
         }
     }
 }
@@ -741,14 +399,6 @@ pub(crate) fn public_address(host: &str, port: u16) -> String {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
-    }
-}
-
-fn refused(request: &TunnelRequest, code: RefusalCode, text: &str) -> TunnelReply {
-    TunnelReply {
-        name: request.name.clone(),
-        opened: None,
-        refused: Some(Refusal::new(code, text)),
     }
 }
 

@@ -127,7 +127,7 @@ fn an_impossible_value_is_named_with_line_what_is_allowed_and_the_default() {
     assert_eq!(
         refusal("[links]\nidle_timeout = \"1 h\""),
         "/etc/spawnpoint/relay.toml:2: `links.idle_timeout = \"1 h\"` will not do: allowed is a time from 500 ms to 5 min, as text with its unit \
-         (ms, s, min, h) (default \"3 s\")"
+         (ms, s, min, h) (default \"2400 ms\")"
     );
     let cases = [
         (
@@ -216,7 +216,7 @@ fn a_wrong_type_is_named() {
 fn values_that_contradict_each_other_are_named() {
     let text = refusal("[links]\nkeep_alive = \"2 s\"");
     assert!(
-        text.contains(":2: `links.keep_alive` (2 s) must be at most half of `links.idle_timeout` (3 s)"),
+        text.contains(":2: `links.keep_alive` (2 s) must be at most half of `links.idle_timeout` (2400 ms)"),
         "{text}"
     );
     let text = refusal("[certificate]\ncert = \"a.pem\"");

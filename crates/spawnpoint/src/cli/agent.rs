@@ -20,8 +20,8 @@ use crate::{paths, signals};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The invite (or `-` to read it from standard input; or leave it out and set SPAWNPOINT_INVITE, or be asked), then what to expose: minecraft,
-    /// bedrock, tcp:PORT, udp:[HOST:]PORT, each as [NAME=]...[@PUBLICPORT]. With neither, what was given last time
+    /// The invite (or `-` to read it from standard input; or leave it out and set SPAWNPOINT_INVITE, or be asked), then what to expose: `minecraft`,
+    /// `bedrock`, `tcp:PORT`, `udp:HOST:PORT`; `NAME=` before it names it, `@PORT` behind it asks for a public port. With neither, what was given last time
     #[arg(value_name = "INVITE TUNNEL...")]
     words: Vec<String>,
     /// Read invite and tunnels from this file, and follow its changes

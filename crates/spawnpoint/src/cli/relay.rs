@@ -32,7 +32,7 @@ struct Options {
     /// Read settings from this file; flags go before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Await agents on this UDP address [default: [::]:7843]
+    /// Await agents on this UDP address (`[::]:7843` unless told otherwise)
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
     /// Keep hosts, ports and the relay's identity in this directory

@@ -1,0 +1,337 @@
+//! Opening a tunnel: what the grant allows, which port is the tunnel's for good, and the socket.
+//!
+//! A port that players know is waited for and never replaced; one that nothing came of is given back. Every refusal says why in a sentence.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use spawnpoint_core::route::TunnelSpec;
+use spawnpoint_net::{PacketSocket, TaskScope};
+use spawnpoint_ops::{Event, TunnelLabels};
+use spawnpoint_proto::control::{OpenedTunnel, Refusal, TunnelReply, TunnelRequest};
+use spawnpoint_proto::{Protocol, RefusalCode, TunnelId};
+use spawnpoint_store::{Reservation, ReserveError, StoreError};
+
+use super::{LinkTask, public_address};
+use crate::directory::chain;
+use crate::registry::OpenFailure;
+use crate::tunnel::Tunnel;
+use crate::udp::UdpTunnel;
+
+/// How long our own socket may take to close before the port counts as another program's, in steps.
+const CLOSING_PAUSE: Duration = Duration::from_millis(20);
+
+/// How many steps that is.
+const CLOSING_STEPS: u32 = 10;
+
+/// Ports tried before the pool counts as taken by other programs.
+const MAX_BUSY_PORTS: usize = 64;
+
+impl LinkTask {
+    /// Opens the tunnels of the hello, in its order.
+    pub async fn open_all(&mut self, requests: &[TunnelRequest]) -> Vec<TunnelReply> {
+        let mut replies = Vec::with_capacity(requests.len());
+        let mut names = HashSet::new();
+        for request in requests {
+            let reply = match names.insert(&request.name) {
+                true => self.open(request).await,
+                false => refused(
+                    request,
+                    RefusalCode::DuplicateName,
+                    "two tunnels of this agent have the same name",
+                ),
+            };
+            replies.push(reply);
+        }
+        replies
+    }
+
+    /// Opens one tunnel: grant, port, socket.
+    pub(super) async fn open(&mut self, request: &TunnelRequest) -> TunnelReply {
+        let context = self.context.clone();
+        let config = &context.config;
+        let pool = &config.players.ports;
+        if let Err(code) = self.host.grant.check(request.protocol, request.public_port, pool) {
+            let text = self.grant_text(code, request);
+            return self.refuse(request, code, &text);
+        }
+        if let Some(port) = request.public_port
+            && let Some(other) = self.registry.name_at(self.link.host, (request.protocol, port)).await
+            && other != request.name
+        {
+            // Another agent of this host, or its ghost, may have it; that passes.
+            let code = if self.requests.contains_key(&other) {
+                RefusalCode::PortTaken
+            } else {
+                RefusalCode::PortBusy
+            };
+            let text = format!(
+                "public {} port {port} is open for the tunnel `{other}` of this host: give one of them another",
+                request.protocol
+            );
+            return self.refuse(request, code, &text);
+        }
+        self.close(&request.name).await;
+        if let Err(reply) = self.make_room(request).await {
+            return reply;
+        }
+        let allowed = self.host.grant.ports(pool).clone();
+        let mut busy = HashSet::new();
+        let owned = match self.context.hosts.reserved(self.host.id, request).await {
+            Ok(owned) => owned,
+            Err(error) => return self.refuse_port(request, &ReserveError::Store(error), &busy),
+        };
+        let mut patience = CLOSING_STEPS;
+        loop {
+            let reserved = self
+                .context
+                .hosts
+                .reserve(self.host.id, request, allowed.clone(), busy.clone())
+                .await;
+            let port = match reserved {
+                Ok(port) => port,
+                Err(error) => return self.refuse_port(request, &error, &busy),
+            };
+            let spec = TunnelSpec {
+                name: request.name.clone(),
+                protocol: request.protocol,
+                port,
+                game: request.game.clone(),
+            };
+            match self.registry.open(self.link.id, spec).await {
+                Ok(opened) => return self.opened(request, port, opened.id, opened.socket),
+                Err(OpenFailure::PortBusy(error)) => {
+                    // An address that players know is waited for, not replaced; a fresh one can be any.
+                    let is_known = request.public_port.is_some() || owned == Some(port);
+                    if owned == Some(port) && error.is_taken() && patience > 0 {
+                        // Our own socket for the tunnel's last opening may still be closing.
+                        patience -= 1;
+                        tokio::time::sleep(CLOSING_PAUSE).await;
+                        continue;
+                    }
+                    tracing::warn!(host = self.link.host_name, tunnel = %request.name, port, error = %chain(&error), "public port cannot be opened");
+                    if is_known || busy.len() >= MAX_BUSY_PORTS || !error.is_taken() {
+                        self.give_back(request, owned).await;
+                        let text = format!(
+                            "{} port {port} of the relay's machine cannot be opened: {}",
+                            request.protocol, error.source
+                        );
+                        return self.refuse(request, RefusalCode::PortBusy, &text);
+                    }
+                    self.give_back(request, owned).await;
+                    busy.insert(port);
+                }
+                Err(OpenFailure::Draining) => {
+                    self.give_back(request, owned).await;
+                    return self.refuse(request, RefusalCode::Draining, "the relay is going down");
+                }
+                Err(OpenFailure::TooMany) => {
+                    self.give_back(request, owned).await;
+                    let most = config.links.max_tunnels_per_host;
+                    return self.refuse(
+                        request,
+                        RefusalCode::TooManyTunnels,
+                        &format!("this relay gives a host at most {most} tunnels"),
+                    );
+                }
+                Err(OpenFailure::Refused) => {
+                    self.give_back(request, owned).await;
+                    return self.refuse(
+                        request,
+                        RefusalCode::Internal,
+                        "the relay's book of ports does not allow it",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Sees to it that a new tunnel does not add to the ports of a host without bound: names that are open nowhere give theirs up.
+    async fn make_room(&self, request: &TunnelRequest) -> Result<(), TunnelReply> {
+        let failed = |error: StoreError| self.refuse_port(request, &ReserveError::Store(error), &HashSet::new());
+        let mut reservations = self.context.hosts.reservations(self.host.id).await.map_err(failed)?;
+        let is_own = |own: &Reservation| own.tunnel == request.name && own.protocol == request.protocol;
+        let most = self.context.config.links.max_tunnels_per_host as usize;
+        if reservations.iter().any(is_own) {
+            return Ok(());
+        }
+        while reservations.len() >= most {
+            let mut idle = None;
+            for (at, own) in reservations.iter().enumerate() {
+                if self.registry.port_of(self.link.host, &own.tunnel).await.is_none() {
+                    idle = Some(at);
+                    break;
+                }
+            }
+            let Some(at) = idle else {
+                let text = format!("this relay gives a host at most {most} tunnels");
+                return Err(self.refuse(request, RefusalCode::TooManyTunnels, &text));
+            };
+            let own = reservations.remove(at);
+            tracing::info!(host = self.link.host_name, tunnel = %own.tunnel, port = own.port, "the port of a tunnel that is not open is free again");
+            self.context
+                .hosts
+                .release(self.host.id, own.tunnel.clone(), own.protocol)
+                .await
+                .map_err(failed)?;
+            self.context.metrics.forget_tunnel(&TunnelLabels {
+                host: self.link.host_name.clone(),
+                tunnel: own.tunnel.to_string(),
+                protocol: own.protocol.as_str(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Undoes a reservation that nothing came of: the tunnel has again what it `owned`.
+    async fn give_back(&self, request: &TunnelRequest, owned: Option<u16>) {
+        let hosts = &self.context.hosts;
+        let undone = match owned {
+            Some(port) => {
+                let before = TunnelRequest {
+                    public_port: Some(port),
+                    ..request.clone()
+                };
+                let allowed = self.host.grant.ports(&self.context.config.players.ports).clone();
+                hosts
+                    .reserve(self.host.id, &before, allowed, HashSet::new())
+                    .await
+                    .map(drop)
+                    .map_err(|error| chain(&error))
+            }
+            None => {
+                let released = hosts
+                    .release(self.host.id, request.name.clone(), request.protocol)
+                    .await;
+                released.map(drop).map_err(|error| chain(&error))
+            }
+        };
+        if let Err(error) = undone {
+            tracing::error!(error, "a reserved port could not be given back");
+        }
+    }
+
+    fn opened(
+        &mut self,
+        request: &TunnelRequest,
+        port: u16,
+        id: TunnelId,
+        socket: Option<Arc<PacketSocket>>,
+    ) -> TunnelReply {
+        let labels = TunnelLabels {
+            host: self.link.host_name.clone(),
+            tunnel: request.name.to_string(),
+            protocol: request.protocol.as_str(),
+        };
+        let (context, places, bytes) = (&self.context, &self.link.places, self.context.metrics.bytes(&labels));
+        let scope = TaskScope::new(self.scope.token());
+        let udp = socket.map(|socket| {
+            let outbox = self.link.outbox.clone();
+            let udp = Arc::new(UdpTunnel::new(context, id, &labels, places, &bytes, socket, outbox));
+            let keeper = udp.clone();
+            scope.spawn(async move { keeper.keep().await });
+            udp
+        });
+        let public_host = self.context.public_host.clone();
+        tracing::info!(
+            host = labels.host,
+            tunnel = labels.tunnel,
+            protocol = labels.protocol,
+            port,
+            "tunnel open"
+        );
+        self.context.events.emit(Event::Tunnel {
+            host: Some(labels.host.clone()),
+            tunnel: labels.tunnel.clone(),
+            protocol: labels.protocol,
+            public: public_address(&public_host, port),
+            origin: None,
+        });
+        let tunnel = Tunnel {
+            context: context.clone(),
+            id,
+            labels,
+            places: places.clone(),
+            bytes,
+            scope,
+            udp,
+        };
+        self.link.tunnels().insert(id.lane(), Arc::new(tunnel));
+        self.requests.insert(request.name.clone(), (request.clone(), id));
+        let idle_ms = self.context.config.players.udp_idle.as_millis() as u32;
+        let opened = OpenedTunnel {
+            id,
+            public_host,
+            public_port: port,
+            idle_ms,
+        };
+        TunnelReply {
+            name: request.name.clone(),
+            opened: Some(opened),
+            refused: None,
+        }
+    }
+
+    fn refuse_port(&self, request: &TunnelRequest, error: &ReserveError, busy: &HashSet<u16>) -> TunnelReply {
+        let code = match error {
+            ReserveError::Taken { .. } => RefusalCode::PortTaken,
+            ReserveError::NotAllowed { .. } => RefusalCode::PortNotGranted,
+            ReserveError::Exhausted => RefusalCode::PoolExhausted,
+            _ => RefusalCode::Internal,
+        };
+        let text = match (code, busy.is_empty()) {
+            (RefusalCode::Internal, _) => "the relay could not read or write its directory".to_owned(),
+            (RefusalCode::PoolExhausted, false) => format!("{error} ({} are taken by other programs)", busy.len()),
+            _ => error.to_string(),
+        };
+        if code == RefusalCode::Internal {
+            tracing::error!(error = %chain(error), "a port could not be reserved");
+        }
+        self.refuse(request, code, &text)
+    }
+
+    fn refuse(&self, request: &TunnelRequest, code: RefusalCode, text: &str) -> TunnelReply {
+        tracing::warn!(host = self.link.host_name, tunnel = %request.name, reason = code.as_str(), "tunnel refused");
+        self.context.events.emit(Event::TunnelRefused {
+            host: Some(self.link.host_name.clone()),
+            tunnel: request.name.to_string(),
+            reason: code.as_str(),
+            text: text.to_owned(),
+        });
+        refused(request, code, text)
+    }
+
+    pub(super) fn grant_text(&self, code: RefusalCode, request: &TunnelRequest) -> String {
+        let grant = &self.host.grant;
+        match code {
+            RefusalCode::ProtocolNotGranted => {
+                let allowed: Vec<&str> = grant.protocols.iter().map(Protocol::as_str).collect();
+                format!(
+                    "the grant of host `{}` allows {} only, not {}",
+                    self.host.name,
+                    allowed.join(" and "),
+                    request.protocol
+                )
+            }
+            _ => {
+                let ports = grant.ports(&self.context.config.players.ports);
+                let port = request
+                    .public_port
+                    .map_or_else(|| "its public port".to_owned(), |port| format!("public port {port}"));
+                format!(
+                    "the grant of host `{}` allows the public ports {ports}, not {port}: ask for one of these, or the relay's operator for `spawnpoint host grant {} --ports ...`",
+                    self.host.name, self.host.name
+                )
+            }
+        }
+    }
+}
+
+fn refused(request: &TunnelRequest, code: RefusalCode, text: &str) -> TunnelReply {
+    TunnelReply {
+        name: request.name.clone(),
+        opened: None,
+        refused: Some(Refusal::new(code, text)),
+    }
+}
