@@ -6,7 +6,7 @@ use std::time::Duration;
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_core::backoff::Backoff;
 use spawnpoint_net::{DialError, Dialed, agent_settings, dial, random_bytes, random_unit, wait_for_answer};
-use spawnpoint_ops::{Event, Events};
+use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::{AgentId, RejectCode};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -188,16 +188,4 @@ impl Connector {
         }
         result
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -7,9 +7,8 @@ use std::time::Duration;
 use spawnpoint_config::FileStamp;
 use spawnpoint_config::agent::AgentConfig;
 use spawnpoint_config::tunnel::Tunnel;
+use spawnpoint_ops::describe;
 use tokio::sync::{Notify, watch};
-
-use crate::connect::describe;
 
 /// How often the file is looked at; a person who saves it waits about this long.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -29,7 +29,7 @@ use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_core::tuning::Tuning;
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, Events};
-use spawnpoint_proto::Invite;
+use spawnpoint_proto::{Invite, host_port};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +65,7 @@ impl AgentSettings {
 
     /// The relay as people name it.
     pub fn relay(&self) -> String {
-        public_address(&self.invite.host, self.invite.port)
+        host_port(&self.invite.host, self.invite.port)
     }
 }
 
@@ -123,14 +123,5 @@ impl Agent {
         self.events.emit(Event::Stopped {
             reason: "stopped on request".to_owned(),
         });
-    }
-}
-
-/// `HOST:PORT` as people type it.
-fn public_address(host: &str, port: u16) -> String {
-    if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
     }
 }

@@ -10,22 +10,24 @@ use spawnpoint_net::{
     Clock, ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, FIRST_PLAYERS, PlayerStream, TaskScope,
     var,
 };
-use spawnpoint_ops::{Event, Events};
+use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::control::{
     Hello, Message, OpenedTunnel, TunnelRemove, TunnelReply, TunnelRequest, Unsupported, Welcome,
 };
 use spawnpoint_proto::frame::MAX_FRAME;
 use spawnpoint_proto::handshake::{Answer, Introduced};
-use spawnpoint_proto::{AgentId, CloseCode, LinkId, RefusalCode, RejectCode, TunnelName, VERSIONS, Violation};
+use spawnpoint_proto::{
+    AgentId, CloseCode, LinkId, RefusalCode, RejectCode, TunnelName, VERSIONS, Violation, host_port,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::{GiveUp, describe};
+use crate::AgentSettings;
+use crate::connect::GiveUp;
 use crate::origin::Origin;
 use crate::tcp;
 use crate::tunnels::{OpenTunnel, OpenTunnels};
 use crate::udp::Flows;
-use crate::{AgentSettings, public_address};
 
 /// A relay answers a hello as fast as it can open sockets.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
@@ -320,7 +322,7 @@ impl Link<'_> {
         if let Some((_, old)) = self.open.remove(&tunnel.name) {
             self.flows.close_tunnel(&old);
         }
-        let public = public_address(&opened.public_host, opened.public_port);
+        let public = host_port(&opened.public_host, opened.public_port);
         tracing::info!(tunnel = %tunnel.name, public, origin = %tunnel.origin, "tunnel open");
         self.events.emit(Event::Tunnel {
             host: None,

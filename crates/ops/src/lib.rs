@@ -10,5 +10,5 @@ mod metrics;
 
 pub use admin::{Admin, AdminError};
 pub use event::{Event, Events};
-pub use logs::{LogFormat, init_logs};
+pub use logs::{LogFormat, describe, init_logs};
 pub use metrics::{RelayMetrics, TunnelLabels};

@@ -32,3 +32,15 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), String> {
     }
     .map_err(|error| format!("cannot set up logs: {error}"))
 }
+
+/// An error with its causes, in one line.
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -24,7 +24,7 @@ mod violation;
 pub use code::{CloseCode, RefusalCode, RejectCode, ResetCode};
 pub use id::{AgentId, FlowId, LinkId, SessionId, TunnelId};
 pub use invite::{Invite, InviteError, Trust};
-pub use name::{HostName, NameError, Protocol, TunnelName};
+pub use name::{HostName, NameError, Protocol, TunnelName, host_port};
 pub use secret::{CertificateHash, Ticket, Token};
 pub use time::Time;
 pub use violation::Violation;

@@ -121,6 +121,15 @@ label! {
     HostName, "host"
 }
 
+/// `HOST:PORT` as people type it, with brackets around an IPv6 address.
+pub fn host_port(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
 fn is_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
@@ -143,6 +152,13 @@ mod tests {
         for good in ["a", "0", "minecraft", "my-world-2", &"x".repeat(32)] {
             assert_eq!(good.parse::<TunnelName>().unwrap().as_str(), good);
         }
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets_before_its_port() {
+        assert_eq!(host_port("play.example", 1), "play.example:1");
+        assert_eq!(host_port("2001:db8::1", 1), "[2001:db8::1]:1");
+        assert_eq!(host_port("[2001:db8::1]", 1), "[2001:db8::1]:1");
     }
 
     #[test]

@@ -8,8 +8,9 @@ use spawnpoint_config::FileStamp;
 use spawnpoint_config::relay::{CertificateFiles, RelayConfig};
 use spawnpoint_net::identity::{Identity, IdentityError};
 use spawnpoint_net::tls::ShownCertificate;
+use spawnpoint_ops::describe;
 
-use crate::directory::{Hosts, chain};
+use crate::directory::Hosts;
 use crate::office::CERTIFICATE_HASH;
 
 /// How often the files are looked at. A renewal has days of time; this only must not be forgotten over a symbolic link that is swapped.
@@ -40,7 +41,7 @@ pub(crate) async fn follow(files: CertificateFiles, shown: Arc<ShownCertificate>
             Err(error) => {
                 // Both files are rarely replaced in the same instant: the next look finds them whole.
                 if told.as_ref() != Some(&stamp) {
-                    tracing::warn!(error = %chain(&error), "the new certificate cannot be read yet, the old one stays");
+                    tracing::warn!(error = %describe(&error), "the new certificate cannot be read yet, the old one stays");
                     told = Some(stamp);
                 }
                 continue;
@@ -56,7 +57,7 @@ pub(crate) async fn follow(files: CertificateFiles, shown: Arc<ShownCertificate>
             }
         }
         if let Err(error) = hosts.set_setting(CERTIFICATE_HASH, hash.to_string()).await {
-            tracing::error!(error = %chain(&error), "new invites will name the old certificate");
+            tracing::error!(error = %describe(&error), "new invites will name the old certificate");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_core::token::SecretHash;
+use spawnpoint_ops::describe;
 use spawnpoint_proto::control::TunnelRequest;
 use spawnpoint_proto::{Protocol, TunnelName};
 use spawnpoint_store::{Directory, Host, HostId, Reservation, ReserveError, StoreError};
@@ -54,7 +55,7 @@ impl Hosts {
                     self.changed.send_replace(version);
                 }
                 Ok(_) => {}
-                Err(error) => tracing::error!(error = %chain(&error), "the directory could not be read"),
+                Err(error) => tracing::error!(error = %describe(&error), "the directory could not be read"),
             }
         }
     }
@@ -125,16 +126,4 @@ impl Hosts {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -13,7 +13,7 @@ use spawnpoint_core::admission::HostPlaces;
 use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::{ControlError, ControlReader, ControlWriter, DatagramOutbox, TaskScope, unix_now, var};
-use spawnpoint_ops::Event;
+use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::control::{GoAway, Message, Refusal, TunnelReply, TunnelRequest, Unsupported};
 use spawnpoint_proto::datagram::Header;
 use spawnpoint_proto::{CloseCode, LinkId, RefusalCode, TunnelId, TunnelName, Violation};
@@ -22,7 +22,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::directory::chain;
 use crate::registry::Registry;
 use crate::tunnel::Tunnel;
 
@@ -186,7 +185,7 @@ impl LinkTask {
         self.scope
             .spawn(guard::guard(link.clone(), context.clone(), self.host.clone()));
         if let Err(error) = context.hosts.touch(self.host.id, unix_now()).await {
-            tracing::error!(error = %chain(&error), "the directory could not note the host's visit");
+            tracing::error!(error = %describe(&error), "the directory could not note the host's visit");
         }
         let end = self.serve(&mut reader, &mut writer).await;
         self.finish(end).await;
@@ -268,7 +267,7 @@ impl LinkTask {
             Ok(Some(host)) => host,
             Ok(None) => return Ok(()),
             Err(error) => {
-                tracing::error!(error = %chain(&error), "the directory could not be read, a changed grant is not live yet");
+                tracing::error!(error = %describe(&error), "the directory could not be read, a changed grant is not live yet");
                 return Ok(());
             }
         };
@@ -391,15 +390,6 @@ async fn read_datagrams(link: Arc<Link>, context: Arc<Context>) {
 pub(crate) fn max_players(context: &Context, host: &Host) -> u32 {
     let most = context.config.players.max_players_per_host;
     host.grant.max_players.map_or(most, |granted| granted.get().min(most))
-}
-
-/// `HOST:PORT` as players type it.
-pub(crate) fn public_address(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
 }
 
 fn said_goodbye(error: &quinn::ConnectionError) -> bool {

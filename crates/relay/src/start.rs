@@ -13,14 +13,13 @@ use spawnpoint_net::identity::{IdentityError, load_or_make_secret};
 use spawnpoint_net::tls::{self, ShownCertificate};
 use spawnpoint_net::{BindError, Clock, RelayKeys, TaskScope, bind_relay, relay_settings, var};
 use spawnpoint_ops::{Admin, AdminError, Event, Events, RelayMetrics};
-use spawnpoint_proto::{CertificateHash, CloseCode};
+use spawnpoint_proto::{CertificateHash, CloseCode, host_port};
 use spawnpoint_store::{DataDir, DataDirLock, SqliteDirectory, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::certificate;
 use crate::context::Context;
 use crate::directory::Hosts;
-use crate::link::public_address;
 use crate::office::{AGENT_PORT, CERTIFICATE_HASH, PUBLIC_HOST, VERIFY};
 use crate::registry::{Registry, Supervisor};
 use crate::welcome::Reception;
@@ -199,7 +198,7 @@ impl Relay {
             role: "relay",
             listen: Some(listen),
             admin: info.admin,
-            relay: public_address(&info.public_host, listen.port()),
+            relay: host_port(&info.public_host, listen.port()),
             ports: Some(info.ports.clone()),
         });
         Ok(Self {

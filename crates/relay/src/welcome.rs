@@ -10,6 +10,7 @@ use spawnpoint_core::admission::{HostPlaces, Permit};
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{ControlError, ControlReader, ControlWriter, unix_now, var};
+use spawnpoint_ops::describe;
 use spawnpoint_proto::control::{Reject, Welcome};
 use spawnpoint_proto::frame::MAX_HELLO;
 use spawnpoint_proto::handshake::{Awaiting, Offered};
@@ -18,7 +19,6 @@ use spawnpoint_store::Host;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::directory::chain;
 use crate::link::{LinkTask, max_players};
 use crate::registry::Registry;
 
@@ -201,7 +201,7 @@ impl Reception {
         let host = match self.context.hosts.by_token(token).await {
             Ok(host) => host,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "a token could not be looked up");
+                tracing::error!(error = %describe(&error), "a token could not be looked up");
                 return reject(
                     RejectCode::Internal,
                     "the relay could not read its directory, try again later",

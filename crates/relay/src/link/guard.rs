@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_net::unix_now;
+use spawnpoint_ops::describe;
 use spawnpoint_proto::CloseCode;
 use spawnpoint_store::Host;
 
 use super::Link;
 use crate::context::Context;
-use crate::directory::chain;
 
 /// How long a directory that could not be read is left alone.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -38,7 +38,7 @@ pub(super) async fn guard(link: Arc<Link>, context: Arc<Context>, mut host: Host
         let now = match context.hosts.host(host.id).await {
             Ok(now) => now,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "the directory could not be read, trying again");
+                tracing::error!(error = %describe(&error), "the directory could not be read, trying again");
                 retry = true;
                 continue;
             }

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use spawnpoint_core::route::TunnelSpec;
 use spawnpoint_net::{PacketSocket, TaskScope};
-use spawnpoint_ops::{Event, TunnelLabels};
+use spawnpoint_ops::{Event, TunnelLabels, describe};
 use spawnpoint_proto::control::{OpenedTunnel, Refusal, TunnelReply, TunnelRequest};
-use spawnpoint_proto::{Protocol, RefusalCode, TunnelId};
+use spawnpoint_proto::{Protocol, RefusalCode, TunnelId, host_port};
 use spawnpoint_store::{Reservation, ReserveError, StoreError};
 
-use super::{LinkTask, public_address};
-use crate::directory::chain;
+use super::LinkTask;
 use crate::registry::OpenFailure;
 use crate::tunnel::Tunnel;
 use crate::udp::UdpTunnel;
@@ -110,7 +109,7 @@ impl LinkTask {
                         tokio::time::sleep(CLOSING_PAUSE).await;
                         continue;
                     }
-                    tracing::warn!(host = self.link.host_name, tunnel = %request.name, port, error = %chain(&error), "public port cannot be opened");
+                    tracing::warn!(host = self.link.host_name, tunnel = %request.name, port, error = %describe(&error), "public port cannot be opened");
                     if is_known || busy.len() >= MAX_BUSY_PORTS || !error.is_taken() {
                         self.give_back(request, owned).await;
                         let text = format!(
@@ -198,13 +197,13 @@ impl LinkTask {
                     .reserve(self.host.id, &before, allowed, HashSet::new())
                     .await
                     .map(drop)
-                    .map_err(|error| chain(&error))
+                    .map_err(|error| describe(&error))
             }
             None => {
                 let released = hosts
                     .release(self.host.id, request.name.clone(), request.protocol)
                     .await;
-                released.map(drop).map_err(|error| chain(&error))
+                released.map(drop).map_err(|error| describe(&error))
             }
         };
         if let Err(error) = undone {
@@ -245,7 +244,7 @@ impl LinkTask {
             host: Some(labels.host.clone()),
             tunnel: labels.tunnel.clone(),
             protocol: labels.protocol,
-            public: public_address(&public_host, port),
+            public: host_port(&public_host, port),
             origin: None,
         });
         let tunnel = Tunnel {
@@ -286,7 +285,7 @@ impl LinkTask {
             _ => error.to_string(),
         };
         if code == RefusalCode::Internal {
-            tracing::error!(error = %chain(error), "a port could not be reserved");
+            tracing::error!(error = %describe(error), "a port could not be reserved");
         }
         self.refuse(request, code, &text)
     }
