@@ -145,7 +145,7 @@ pub(crate) async fn run(
     events.emit(Event::LinkUp {
         host: host.clone(),
         link: id.to_string(),
-        peer: connection.remote_address(),
+        peer: spawnpoint_net::canonical(connection.remote_address()),
     });
     let end = link.serve(*welcome, reader, &mut tunnels, leave).await;
     link.flows.close();

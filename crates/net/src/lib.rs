@@ -23,7 +23,7 @@ pub use clock::{Clock, unix_now};
 pub use control::{ControlError, ControlReader, ControlWriter};
 pub use dial::{DialError, Dialed, dial};
 pub use endpoint::{FIRST_PLAYERS, RelayKeys, agent_settings, bind_relay, relay_settings};
-pub use listen::{BindError, bind_tcp, bind_udp, is_local_name};
+pub use listen::{BindError, bind_tcp, bind_udp, canonical, is_local_name};
 pub use outbox::DatagramOutbox;
 pub use probe::wait_for_answer;
 pub use pump::{LocalSocket, Meter, PlayerStream, SessionEnd, Splice, abort};

@@ -79,6 +79,11 @@ pub fn is_local_name(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
+/// An address as people know it: IPv4 that came through an IPv6 socket is IPv4.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 /// Says once a process that bursts may be lost in the kernel, with the remedy.
 fn tell_once_if_small(socket: &Socket) {
     static TOLD: Once = Once::new();

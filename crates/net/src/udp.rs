@@ -79,7 +79,7 @@ impl PacketSocket {
             }
         };
         for (meta, memory) in metas[..count].iter().zip(memory.chunks_exact(BUFFER)) {
-            let sender = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+            let sender = crate::canonical(meta.addr);
             if meta.len == 0 {
                 take(sender, meta.dst_ip, &[]);
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use spawnpoint_core::admission::{DenyReason, Permit};
 use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::{PublicPort, Route};
-use spawnpoint_net::{BindError, PacketBuffers, PacketSocket, TaskScope, abort, bind_tcp, bind_udp};
+use spawnpoint_net::{BindError, PacketBuffers, PacketSocket, TaskScope, abort, bind_tcp, bind_udp, canonical};
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::Protocol;
 use tokio::net::{TcpListener, TcpStream};
@@ -108,7 +108,7 @@ impl Doorman {
                     continue;
                 }
             };
-            let player = SocketAddr::new(player.ip().to_canonical(), player.port());
+            let player = canonical(player);
             let routes = self.routes.borrow().clone();
             let Some(route) = routes.get(self.port) else {
                 abort(socket);

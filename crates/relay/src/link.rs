@@ -170,7 +170,7 @@ impl LinkTask {
     /// Runs the link until it ends.
     pub async fn run(mut self, mut reader: ControlReader, mut writer: ControlWriter) {
         let (link, context) = (self.link.clone(), self.context.clone());
-        let peer = link.connection.remote_address();
+        let peer = spawnpoint_net::canonical(link.connection.remote_address());
         tracing::info!(host = link.host_name, link = %link.id, %peer, "link up");
         context.events.emit(Event::LinkUp {
             host: link.host_name.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_core::admission::Permit;
-use spawnpoint_net::{LocalSocket, Meter, PlayerStream, SessionEnd, Splice};
+use spawnpoint_net::{LocalSocket, Meter, PlayerStream, SessionEnd, Splice, canonical};
 use spawnpoint_proto::ResetCode;
 use spawnpoint_proto::stream::StreamHeader;
 use tokio::net::TcpStream;
@@ -35,8 +35,7 @@ pub(crate) async fn carry(
     prepare(&socket);
     let seat = Seat::take(&tunnel.context, &tunnel.labels, player, permit);
     tracing::debug!(session = %seat.session, %player, tunnel = tunnel.labels.tunnel, "player entered");
-    let local = socket.local_addr().unwrap_or(player);
-    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    let local = canonical(socket.local_addr().unwrap_or(player));
     // A tunnel that closes drops this task wherever it waits, and the player must see a reset then.
     let mut socket = LocalSocket::new(socket);
     let header = StreamHeader::Open {

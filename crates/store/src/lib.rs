@@ -72,8 +72,8 @@ pub trait Directory: Send + Sync {
     /// Gives a tunnel its public port, the same one as ever if that is possible.
     ///
     /// A `wanted` port is given or refused: it is taken over from a revoked host and from another tunnel of the same host, never from a live host.
-    /// With none wanted, the tunnel keeps the port it has while `allowed` holds it; else it gets `preferred`, else the lowest free port of
-    /// `allowed`, else the lowest one that a revoked host holds. Ports for which `avoid` says `true` (another program of the machine holds them)
+    /// With none wanted, the tunnel keeps the port it has while `allowed` holds it; else it gets `preferred`, else the highest free port of
+    /// `allowed`, else the highest one that a revoked host holds. Ports for which `avoid` says `true` (another program of the machine holds them)
     /// are passed over, even the tunnel's own; a caller who would rather wait for that one does not name it.
     ///
     /// # Errors

@@ -61,8 +61,9 @@ pub(super) fn choose(
     preferred
         .filter(|&port| allowed.contains(port))
         .filter(free)
-        .or_else(|| allowed.iter().find(free))
-        .or_else(|| allowed.iter().find(abandoned))
+        // From the top: the first port of a pool is usually one that players know, and is left to a tunnel that prefers it.
+        .or_else(|| allowed.iter().filter(free).last())
+        .or_else(|| allowed.iter().filter(abandoned).last())
         .ok_or(ReserveError::Exhausted)
 }
 

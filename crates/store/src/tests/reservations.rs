@@ -12,7 +12,7 @@ fn a_tunnel_keeps_its_port_over_a_reopen() {
     let id = host(&store, "lobby", 1);
     let first = reserve(&store, id, "one").unwrap();
     let second = reserve(&store, id, "two").unwrap();
-    assert_eq!((first, second), (100, 101));
+    assert_eq!((first, second), (103, 102), "from the top: known ports are at the bottom");
     drop(store);
     let store = SqliteDirectory::open(dir.path()).unwrap();
     assert_eq!(reserve(&store, id, "two").unwrap(), second);
@@ -47,9 +47,9 @@ fn a_preferred_port_is_given_when_it_is_free_and_allowed() {
     let id = host(&store, "lobby", 1);
     let prefer = |tunnel, port| ask(&store, id, tunnel, Protocol::Tcp, None, Some(port), "100-103", &[]).unwrap();
     assert_eq!(prefer("one", 102), 102);
-    assert_eq!(prefer("two", 102), 100, "not free");
+    assert_eq!(prefer("two", 102), 103, "not free");
     assert_eq!(prefer("three", 99), 101, "not allowed");
-    assert_eq!(prefer("one", 103), 102, "a preference does not move a tunnel");
+    assert_eq!(prefer("one", 100), 102, "a preference does not move a tunnel");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_wanted_port_moves_the_tunnel() {
     reserve(&store, id, "mc").unwrap();
     assert_eq!(want(&store, id, "mc", 102).unwrap(), 102);
     assert_eq!(reserve(&store, id, "mc").unwrap(), 102);
-    assert_eq!(reserve(&store, id, "other").unwrap(), 100, "the port it left is free");
+    assert_eq!(reserve(&store, id, "other").unwrap(), 103, "the port it left is free");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_tunnel_moves_when_its_port_is_not_allowed_any_more() {
     reserve(&store, id, "mc").unwrap();
     assert_eq!(
         ask(&store, id, "mc", Protocol::Tcp, None, None, "200-201", &[]).unwrap(),
-        200
+        201
     );
     assert_eq!(store.reservations(id).unwrap().len(), 1);
 }
@@ -112,18 +112,18 @@ fn a_tunnel_moves_when_its_port_is_not_allowed_any_more() {
 fn busy_ports_are_passed_over_unless_one_is_wanted() {
     let (_dir, store) = open();
     let id = host(&store, "lobby", 1);
-    let busy = [100, 101];
+    let busy = [103, 102];
     assert_eq!(
-        ask(&store, id, "one", Protocol::Tcp, None, Some(101), "100-103", &busy).unwrap(),
-        102
+        ask(&store, id, "one", Protocol::Tcp, None, Some(102), "100-103", &busy).unwrap(),
+        101
     );
     assert_eq!(
-        ask(&store, id, "two", Protocol::Tcp, Some(100), None, "100-103", &busy).unwrap(),
-        100
+        ask(&store, id, "two", Protocol::Tcp, Some(103), None, "100-103", &busy).unwrap(),
+        103
     );
     assert_eq!(
-        ask(&store, id, "one", Protocol::Tcp, None, None, "100-103", &[102]).unwrap(),
-        101,
+        ask(&store, id, "one", Protocol::Tcp, None, None, "100-103", &[101]).unwrap(),
+        102,
         "its own port is busy now"
     );
 }
@@ -138,7 +138,7 @@ fn an_exhausted_pool_is_refused_until_a_port_is_released() {
     assert!(matches!(reserve(&store, two, "mc"), Err(ReserveError::Exhausted)));
     assert!(store.release(one, &"c".parse().unwrap(), Protocol::Tcp).unwrap());
     assert!(!store.release(one, &"c".parse().unwrap(), Protocol::Tcp).unwrap());
-    assert_eq!(reserve(&store, two, "mc").unwrap(), 102);
+    assert_eq!(reserve(&store, two, "mc").unwrap(), 101);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn ports_of_revoked_hosts_are_handed_out_last() {
     let given: Vec<_> = ["a", "b", "c", "d"]
         .map(|tunnel| reserve(&store, new, tunnel).unwrap())
         .into();
-    assert_eq!(given, [101, 102, 103, 100]);
+    assert_eq!(given, [102, 101, 100, 103]);
 }
 
 #[test]
