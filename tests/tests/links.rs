@@ -98,6 +98,28 @@ async fn a_host_keeps_its_port_while_others_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn players_of_an_agent_that_is_away_read_that_it_is_reconnecting() {
+    let lab = Lab::with(|config| config.links.resume_window = Duration::from_secs(3)).await;
+    let host = lab.host("desk", &["minecraft:127.0.0.1:9"]).await;
+    let public = host.public("minecraft").await;
+    drop(host);
+    lab.heard
+        .wait("the link is down", |event| {
+            matches!(event, Event::LinkDown { .. }).then_some(())
+        })
+        .await;
+    let words = spawnpoint_demo::player::login(public, "play.example", "Steve", Duration::from_secs(10))
+        .await
+        .unwrap();
+    assert!(words.contains("reconnecting"), "{words}");
+    assert!(lab.metric(r#"relay_players_denied_total{reason="no_agent"}"#) >= 1.0);
+    until("the port closes after the window", || {
+        std::net::TcpStream::connect(public).is_err()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_agent_leaves_no_open_port() {
     let (lab, echo) = (Lab::start().await, origins::echo().await);
     let host = lab.host("desk", &[&format!("game=tcp:{echo}")]).await;

@@ -12,7 +12,11 @@ fn a_tunnel_keeps_its_port_over_a_reopen() {
     let id = host(&store, "lobby", 1);
     let first = reserve(&store, id, "one").unwrap();
     let second = reserve(&store, id, "two").unwrap();
-    assert_eq!((first, second), (103, 102), "from the top: known ports are at the bottom");
+    assert_eq!(
+        (first, second),
+        (103, 102),
+        "from the top: known ports are at the bottom"
+    );
     drop(store);
     let store = SqliteDirectory::open(dir.path()).unwrap();
     assert_eq!(reserve(&store, id, "two").unwrap(), second);
