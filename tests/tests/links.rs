@@ -377,21 +377,30 @@ async fn an_exhausted_pool_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_grant_closes_only_what_it_no_longer_allows() {
+async fn a_changed_grant_touches_only_what_it_no_longer_allows() {
     let (lab, echo) = (Lab::start().await, origins::echo().await);
+    let ports: Vec<u16> = lab.pool().iter().collect();
+    let (wish, spare) = (ports[0], ports[1]);
+    let (kept, moved) = (format!("kept=tcp:{echo}"), format!("moved=tcp:{echo}"));
     let host = lab
-        .host("desk", &[&format!("kept=tcp:{echo}"), &format!("lost=tcp:{echo}")])
+        .host("desk", &[&kept, &moved, &format!("wished=tcp:{echo}@{wish}")])
         .await;
-    let (kept, lost) = (host.public("kept").await, host.public("lost").await);
-    let (mut stays, mut goes) = (play(kept).await, play(lost).await);
-    let ports = PortRule::Only(kept.port().to_string().parse().unwrap());
+    let at = host.public("kept").await;
+    let (mut stays, mut goes) = (play(at).await, play(host.public("wished").await).await);
+    host.heard.clear();
+    let ports = PortRule::Only(format!("{},{spare}", at.port()).parse().unwrap());
     let change = GrantChange {
         ports: Some(ports),
         ..GrantChange::default()
     };
     lab.office().grant(&"desk".parse().unwrap(), change).unwrap();
     is_over(&mut goes).await;
-    assert_eq!(host.refusal("lost").await.0, "grant_changed");
+    assert_eq!(host.refusal("wished").await.0, "grant_changed");
+    assert_eq!(
+        host.public("moved").await.port(),
+        spare,
+        "without a wish it goes on where it may"
+    );
     stays.write_all(b"still").await.unwrap();
     soon("the allowed one goes on", stays.read_exact(&mut [0; 5]))
         .await

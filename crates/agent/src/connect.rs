@@ -93,6 +93,7 @@ impl Connector {
     pub async fn run(self) -> Option<GiveUp> {
         let mut backoff = Backoff::new(self.settings.backoff_min, self.settings.backoff_max);
         let mut addresses = Vec::new();
+        let mut told = String::new();
         let mut away_since = tokio::time::Instant::now();
         loop {
             let dialed = tokio::select! {
@@ -102,6 +103,7 @@ impl Connector {
             };
             let (reason, is_silence) = match dialed {
                 Ok(dialed) => {
+                    told.clear();
                     let up_since = tokio::time::Instant::now();
                     let link = link::run(
                         &self.settings,
@@ -127,12 +129,17 @@ impl Connector {
                 Err(error) => (describe(&error), error.is_silence()),
             };
             let wait = backoff.next_wait(random_unit());
-            tracing::warn!(
-                relay = self.settings.relay(),
-                reason,
-                wait_ms = wait.as_millis() as u64,
-                "no link, trying again"
-            );
+            let wait_ms = wait.as_millis() as u64;
+            // Said when it changes; a relay that is away for a night need not be told of every three seconds.
+            if told != reason {
+                tracing::warn!(
+                    relay = self.settings.relay(),
+                    reason,
+                    wait_ms,
+                    "no link, trying again until there is one"
+                );
+                told.clone_from(&reason);
+            }
             self.events.emit(Event::Reconnecting {
                 reason,
                 wait_ms: wait.as_millis() as u64,

@@ -21,9 +21,36 @@ pub enum RememberError {
         #[source]
         source: io::Error,
     },
+    /// Another agent runs with it.
+    #[error("an agent is already running with the state directory {}: stop it first, or name another directory with --state-dir DIR", .0.display())]
+    InUse(PathBuf),
     /// The file cannot be written.
     #[error("cannot remember the invite: name another directory with --state-dir DIR")]
     Write(#[source] IdentityError),
+}
+
+/// Holds a state directory for one agent; it is free again when this is dropped or the process ends.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: fs::File,
+}
+
+/// Takes `state_dir`, so that a second agent does not rewrite what a first one follows.
+///
+/// # Errors
+/// [`RememberError::InUse`] or [`RememberError::Directory`].
+pub fn lock(state_dir: &Path) -> Result<StateLock, RememberError> {
+    let failed = |source| RememberError::Directory {
+        path: state_dir.to_owned(),
+        source,
+    };
+    make_private(state_dir).map_err(failed)?;
+    let file = fs::File::create(state_dir.join("agent.lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(StateLock { _file: file }),
+        Err(fs::TryLockError::WouldBlock) => Err(RememberError::InUse(state_dir.to_owned())),
+        Err(fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 /// The file in `state_dir`.

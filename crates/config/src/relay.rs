@@ -132,7 +132,8 @@ impl Default for Players {
     fn default() -> Self {
         Self {
             bind: Ipv6Addr::UNSPECIFIED.into(),
-            ports: PortSet::range(25565..=25664),
+            // Bedrock's own port, and a hundred from Minecraft Java's own on.
+            ports: PortSet::range(19132..=19132).and(25565..=25664),
             max_players: 10_000,
             max_players_per_host: 1_000,
             max_players_per_address: 64,
@@ -219,7 +220,7 @@ impl Players {
             plain::<IpAddr>,
         );
         let rule = "ports and ranges such as \"25565-25664\" or \"25565,30000-30010\"";
-        let ports = players.text("ports", Some("\"25565-25664\""), rule, |text| {
+        let ports = players.text("ports", Some("\"19132,25565-25664\""), rule, |text| {
             text.parse::<PortSet>().map_err(|error| error.to_string())
         });
         Self {

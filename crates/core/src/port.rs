@@ -28,6 +28,12 @@ impl PortSet {
         Self::from_ranges(vec![(*ports.start(), *ports.end())])
     }
 
+    /// The set with one range more.
+    pub fn and(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.0.push((*ports.start(), *ports.end()));
+        Self::from_ranges(self.0)
+    }
+
     /// Whether `port` is in the set.
     pub fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|&(first, last)| (first..=last).contains(&port))

@@ -15,6 +15,7 @@ use spawnpoint_config::agent::AgentConfig;
 use spawnpoint_config::relay::RelayConfig;
 use spawnpoint_config::tunnel::{Game, Origin as OriginAddress, Tunnel};
 use spawnpoint_core::grant::Grant;
+use spawnpoint_core::port::PortSet;
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::Protocol;
@@ -104,6 +105,10 @@ impl Demo {
             ..RelayConfig::default()
         };
         config.players.bind = Ipv4Addr::LOCALHOST.into();
+        if config.players.ports.contains(server.port) {
+            // The tunnel must not lead to itself when nothing listens there yet.
+            config.players.ports = PortSet::range(server.port.saturating_add(1)..=server.port.saturating_add(100));
+        }
         let relay = Relay::start(config, data.path(), Events::none()).await?;
         let name = "demo"
             .parse()

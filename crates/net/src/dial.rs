@@ -50,7 +50,7 @@ pub enum DialError {
         relay: SocketAddr,
     },
     /// It did not answer.
-    #[error("no link to {relay}")]
+    #[error("no link to {relay} (is the relay running, and is its UDP port open in every firewall?)")]
     Silent {
         /// Its address.
         relay: SocketAddr,

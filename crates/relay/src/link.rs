@@ -31,6 +31,9 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 /// How often round trips and drop counters are looked at.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
+/// How often it is noted that a host is here.
+const TOUCH_EVERY: Duration = Duration::from_secs(60);
+
 /// Commands that may wait for the link task.
 const COMMANDS: usize = 256;
 
@@ -184,17 +187,23 @@ impl LinkTask {
 
         self.scope
             .spawn(guard::guard(link.clone(), context.clone(), self.host.clone()));
-        if let Err(error) = context.hosts.touch(self.host.id, unix_now()).await {
-            tracing::error!(error = %describe(&error), "the directory could not note the host's visit");
-        }
+        self.touch().await;
         let end = self.serve(&mut reader, &mut writer).await;
         self.finish(end).await;
+    }
+
+    /// Notes that the host is here.
+    async fn touch(&self) {
+        if let Err(error) = self.context.hosts.touch(self.host.id, unix_now()).await {
+            tracing::error!(error = %describe(&error), "the directory could not note the host's visit");
+        }
     }
 
     async fn serve(&mut self, reader: &mut ControlReader, writer: &mut ControlWriter) -> End {
         let mut changes = self.context.hosts.changes();
         changes.mark_changed();
         let mut count = tokio::time::interval(COUNT_EVERY);
+        let mut touch = tokio::time::interval_at(tokio::time::Instant::now() + TOUCH_EVERY, TOUCH_EVERY);
         let stop = self.scope.token().clone();
         loop {
             let result = tokio::select! {
@@ -205,6 +214,10 @@ impl LinkTask {
                 },
                 Some(command) = self.commands.recv() => self.on_command(command, writer).await,
                 Ok(()) = changes.changed() => self.on_directory_change(writer).await,
+                _ = touch.tick() => {
+                    self.touch().await;
+                    Ok(())
+                }
                 _ = count.tick() => {
                     self.count();
                     Ok(())
@@ -289,11 +302,16 @@ impl LinkTask {
             }
         }
         for (name, text) in gone {
+            let request = self.requests.get(&name).map(|(request, _)| request.clone());
             self.close(&name).await;
-            let reply = TunnelReply {
-                name,
-                opened: None,
-                refused: Some(Refusal::new(RefusalCode::GrantChanged, &text)),
+            let reply = match request {
+                // A tunnel without a wish goes on at a port that is allowed.
+                Some(request) if request.public_port.is_none() => self.open(&request).await,
+                _ => TunnelReply {
+                    name,
+                    opened: None,
+                    refused: Some(Refusal::new(RefusalCode::GrantChanged, &text)),
+                },
             };
             self.send(writer, &Message::TunnelReply(reply)).await?;
         }
@@ -328,6 +346,7 @@ impl LinkTask {
     async fn finish(self, end: End) {
         let (link, context) = (&self.link, &self.context);
         self.count();
+        self.touch().await;
         let (reason, code, expected_back) = match &end {
             End::Lost(_) if let Some(code) = link.closing.get() => (code.as_str(), None, *code == CloseCode::Busy),
             End::Lost(error) => (lost_reason(error), None, !said_goodbye(error)),

@@ -33,7 +33,7 @@ pub(crate) async fn carry(
     permit: Permit,
 ) {
     prepare(&socket);
-    let seat = Seat::take(&tunnel.context, &tunnel.labels, player, permit);
+    let mut seat = Seat::take(&tunnel.context, &tunnel.labels, player, permit);
     tracing::debug!(session = %seat.session, %player, tunnel = tunnel.labels.tunnel, "player entered");
     let local = canonical(socket.local_addr().unwrap_or(player));
     // A tunnel that closes drops this task wherever it waits, and the player must see a reset then.
@@ -44,7 +44,9 @@ pub(crate) async fn carry(
         player,
         local,
     };
-    let [up, down] = tunnel.bytes.clone().map(SessionMeter::new);
+    let meters = Arc::new(tunnel.bytes.clone().map(SessionMeter::new));
+    seat.watch(meters.clone());
+    let [up, down] = &*meters;
     let mut head = Vec::new();
     let end = match open(&connection, &header).await {
         Ok(stream) => {
@@ -56,8 +58,8 @@ pub(crate) async fn carry(
             Splice {
                 socket: socket.get(),
                 stream,
-                outgoing: &up,
-                incoming: &down,
+                outgoing: up,
+                incoming: down,
                 head,
             }
             .run()

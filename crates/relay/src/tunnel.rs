@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use spawnpoint_core::admission::{HostPlaces, Permit};
-use spawnpoint_net::TaskScope;
+use spawnpoint_net::{Meter, TaskScope};
 use spawnpoint_ops::{Event, TunnelLabels};
 use spawnpoint_proto::{SessionId, TunnelId};
 
 use crate::context::Context;
+use crate::meter::SessionMeter;
 use crate::udp::UdpTunnel;
 
 /// An open tunnel. Its players end when it is dropped or its scope is cancelled.
@@ -36,6 +37,8 @@ pub(crate) struct Seat {
     started: tokio::time::Instant,
     end: &'static str,
     bytes: [u64; 2],
+    /// Counts a session that may be cut at any moment.
+    meters: Option<Arc<[SessionMeter; 2]>>,
     permit: Option<Permit>,
 }
 
@@ -58,14 +61,21 @@ impl Seat {
             started: tokio::time::Instant::now(),
             end: "tunnel_closed",
             bytes: [0; 2],
+            meters: None,
             permit: Some(permit),
         }
+    }
+
+    /// What `meters` have counted is reported even if the session is cut without a word.
+    pub fn watch(&mut self, meters: Arc<[SessionMeter; 2]>) {
+        self.meters = Some(meters);
     }
 
     /// Notes how the session ended and what it carried; the rest happens when the seat is dropped.
     pub fn leave(mut self, end: &'static str, up: u64, down: u64) {
         self.end = end;
         self.bytes = [up, down];
+        self.meters = None;
     }
 
     fn lasted(&self) -> Duration {
@@ -75,6 +85,9 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        if let Some(meters) = self.meters.take() {
+            self.bytes = [meters[0].total(), meters[1].total()];
+        }
         let Self {
             session,
             labels,

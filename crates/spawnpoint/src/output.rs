@@ -18,9 +18,6 @@ const EVENTS: usize = 4096;
 /// How a command logs.
 #[derive(Args, Clone)]
 pub struct LogArguments {
-    /// Print one JSON event a line on standard output, for programs
-    #[arg(long)]
-    pub json: bool,
     /// What to log: error, warn, info, debug or trace, or a filter such as spawnpoint_relay=debug [default: info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -50,6 +47,13 @@ impl LogArguments {
 
 /// A reader of standard output who takes longer than this for the last events does not read any more.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
+
+/// Prints what a command was asked for, and fails when it cannot be printed.
+pub fn print(text: impl std::fmt::Display) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
 
 /// Prints a line on standard output; a reader who has gone, as `head` does, is no mistake.
 pub fn say(text: impl std::fmt::Display) {
@@ -119,7 +123,7 @@ pub fn list_hosts(hosts: &[(Host, Vec<Reservation>)]) -> String {
             .iter()
             .map(|own| format!("{}={}/{}", own.tunnel, own.port, own.protocol))
             .collect();
-        let seen = host.last_seen.map_or_else(|| "never".to_owned(), ago);
+        let seen = seen(host.last_seen);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
@@ -135,7 +139,7 @@ pub fn list_hosts(hosts: &[(Host, Vec<Reservation>)]) -> String {
 /// One host in full.
 pub fn describe_host(host: &Host, ports: &[Reservation]) -> String {
     let mut text = format!("host        {}\nstate       {}\n", host.name, state(host));
-    let seen = host.last_seen.map_or_else(|| "never".to_owned(), ago);
+    let seen = seen(host.last_seen);
     let _ = writeln!(
         text,
         "invited     {}\nlast seen   {seen}\nmay expose  {}",
@@ -181,6 +185,15 @@ fn state(host: &Host) -> &'static str {
     }
 }
 
+/// A host that is linked is noted every minute.
+fn seen(time: Option<UnixTime>) -> String {
+    match time {
+        None => "never".to_owned(),
+        Some(time) if unix_now().0.saturating_sub(time.0) < 90 => "just now".to_owned(),
+        Some(time) => ago(time),
+    }
+}
+
 fn ago(time: UnixTime) -> String {
     format!("{} ago", rough(unix_now().0.saturating_sub(time.0)))
 }
@@ -188,8 +201,8 @@ fn ago(time: UnixTime) -> String {
 fn rough(secs: u64) -> String {
     match secs {
         0..120 => format!("{secs} s"),
-        120..7200 => format!("{} min", secs / 60),
-        7200..172_800 => format!("{} h", secs / 3600),
-        _ => format!("{} d", secs / 86_400),
+        120..7200 => format!("{} min", (secs + 30) / 60),
+        7200..172_800 => format!("{} h", (secs + 1800) / 3600),
+        _ => format!("{} d", (secs + 43_200) / 86_400),
     }
 }

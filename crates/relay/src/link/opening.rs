@@ -314,13 +314,13 @@ impl LinkTask {
                 )
             }
             _ => {
-                let ports = grant.ports(&self.context.config.players.ports);
+                let ports = shorten(&grant.ports(&self.context.config.players.ports).to_string());
                 let port = request
                     .public_port
-                    .map_or_else(|| "its public port".to_owned(), |port| format!("public port {port}"));
+                    .map_or_else(|| "the one it had".to_owned(), |port| format!("public port {port}"));
                 format!(
-                    "the grant of host `{}` allows the public ports {ports}, not {port}: ask for one of these, or the relay's operator for `spawnpoint host grant {} --ports ...`",
-                    self.host.name, self.host.name
+                    "the grant of host `{}` allows the public ports {ports}, not {port}: ask for one of these, or the operator for more",
+                    self.host.name
                 )
             }
         }
@@ -332,5 +332,14 @@ fn refused(request: &TunnelRequest, code: RefusalCode, text: &str) -> TunnelRepl
         name: request.name.clone(),
         opened: None,
         refused: Some(Refusal::new(code, text)),
+    }
+}
+
+/// A list of ports that leaves room for the sentence around it.
+fn shorten(ports: &str) -> String {
+    const MOST: usize = 40;
+    match ports.get(..MOST).and_then(|start| start.rfind(',')) {
+        Some(end) if ports.len() > MOST => format!("{} and more", &ports[..end]),
+        _ => ports.to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use spawnpoint_agent::{Agent, AgentSettings, GiveUp, follow_file, remember};
 use spawnpoint_config::agent::AgentConfig;
-use spawnpoint_config::tunnel::Tunnel;
+use spawnpoint_config::tunnel::{Origin, Tunnel};
 use spawnpoint_net::TaskScope;
 use spawnpoint_proto::Invite;
 use tokio::sync::{Notify, watch};
@@ -30,13 +30,16 @@ pub struct Arguments {
     /// Remember invite and tunnels in this directory
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Print one JSON event a line on standard output, for programs
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     log: LogArguments,
 }
 
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let log = arguments.log.clone();
-    let (path, config) = settle(arguments)?;
+    let (log, json) = (arguments.log.clone(), arguments.json);
+    let (path, config, _lock) = settle(arguments)?;
     log.init(&config.log).map_err(Failure::Usage)?;
     let invite = match (config.resolve_invite()?, from_environment()?) {
         // The environment is how a service keeps the secret out of its file.
@@ -61,7 +64,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let wanted = tunnels.subscribe();
     scope.spawn(follow_file(path, again.clone(), tunnels));
     scope.spawn(signals::on_reload(move || again.notify_one())?);
-    let (events, writer) = if log.json {
+    let (events, writer) = if json {
         output::json_events()
     } else {
         output::agent_events()
@@ -85,10 +88,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// The configuration to run with and the file it is in; words on the command line are remembered there first.
-fn settle(arguments: Arguments) -> Result<(PathBuf, AgentConfig), Failure> {
+fn settle(arguments: Arguments) -> Result<(PathBuf, AgentConfig, Option<remember::StateLock>), Failure> {
     if let Some(path) = arguments.config {
         let config = AgentConfig::load(&path)?;
-        return Ok((path, config));
+        return Ok((path, config, None));
     }
     let state_dir = arguments
         .state_dir
@@ -103,8 +106,8 @@ fn settle(arguments: Arguments) -> Result<(PathBuf, AgentConfig), Failure> {
         let text = if first == "-" { read_stdin()? } else { first.clone() };
         (invite, words) = (Some(parse_invite(&text)?), rest);
     }
-    let parsed: Result<Vec<Tunnel>, _> = words.iter().map(|word| word.parse()).collect();
-    let mut tunnels = parsed.map_err(|error| Failure::Usage(anyhow::Error::new(error)))?;
+    let parsed: Result<Vec<Tunnel>, Failure> = words.iter().map(|word| parse_tunnel(word)).collect();
+    let mut tunnels = parsed?;
     Tunnel::check_distinct(&tunnels).map_err(|error| Failure::Usage(error.into()))?;
     let is_new = invite.is_some() || !tunnels.is_empty();
     // What is remembered is read only where something is missing: a damaged file must not stand in the way of a new invite.
@@ -126,16 +129,34 @@ fn settle(arguments: Arguments) -> Result<(PathBuf, AgentConfig), Failure> {
         return Err(Failure::Usage(anyhow!(text)));
     }
     if !is_new {
-        return Ok((path, known));
+        return Ok((path, known, Some(remember::lock(&state_dir)?)));
     }
+    // Before anything is written: a running agent follows the file.
+    let lock = remember::lock(&state_dir)?;
     remember::remember(&state_dir, &invite, &tunnels)?;
     let config = AgentConfig::load(&path)?;
-    Ok((path, config))
+    Ok((path, config, Some(lock)))
 }
 
 /// A first word that cannot be a tunnel was meant as an invite, even if it is damaged.
 fn looks_like_invite(word: &str) -> bool {
     word.to_ascii_lowercase().starts_with("spawnpoint") || (word.len() > 60 && !word.contains(':'))
+}
+
+fn parse_tunnel(word: &str) -> Result<Tunnel, Failure> {
+    let error = match word.parse() {
+        Ok(tunnel) => return Ok(tunnel),
+        Err(error) => anyhow::Error::new(error),
+    };
+    Err(Failure::Usage(if word.eq_ignore_ascii_case("invite") {
+        anyhow!("put the line that `spawnpoint invite NAME` printed on the relay's machine in place of `{word}`")
+    } else if looks_like_invite(word) {
+        anyhow!("the invite comes first, then what to expose")
+    } else if word.parse::<Origin>().is_ok() {
+        anyhow!("did you mean tcp:{word} or udp:{word}?")
+    } else {
+        error
+    }))
 }
 
 fn parse_invite(text: &str) -> Result<Invite, Failure> {
@@ -144,7 +165,10 @@ fn parse_invite(text: &str) -> Result<Invite, Failure> {
 
 fn from_environment() -> Result<Option<Invite>, Failure> {
     match std::env::var("SPAWNPOINT_INVITE") {
-        Ok(text) if !text.trim().is_empty() => parse_invite(&text).map(Some),
+        Ok(text) if !text.trim().is_empty() => match text.parse::<Invite>() {
+            Ok(invite) => Ok(Some(invite)),
+            Err(error) => Err(Failure::Usage(anyhow::Error::new(error).context("SPAWNPOINT_INVITE"))),
+        },
         _ => Ok(None),
     }
 }

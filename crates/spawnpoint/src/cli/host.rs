@@ -13,7 +13,7 @@ use spawnpoint_proto::{HostName, Protocol};
 use spawnpoint_relay::office::{GrantChange, Office};
 
 use super::Failure;
-use crate::output::{describe_grant, describe_host, list_hosts, say};
+use crate::output::{describe_grant, describe_host, list_hosts, print, say};
 use crate::paths;
 
 #[derive(Args)]
@@ -30,11 +30,18 @@ enum HostCommand {
     /// List all hosts
     List,
     /// Show a host's grant and its public ports
-    Show { name: HostName },
+    Show {
+        /// Its name
+        name: HostName,
+    },
     /// End a host: its links close within a second, its players with them
-    Revoke { name: HostName },
+    Revoke {
+        /// Its name
+        name: HostName,
+    },
     /// Replace a host's invite; the old one is worth nothing from then on
     Rotate {
+        /// Its name
         name: HostName,
         /// The name or address by which the agent reaches the relay
         #[arg(long, value_name = "HOST", value_parser = parse_public_host)]
@@ -42,6 +49,7 @@ enum HostCommand {
     },
     /// Change what a host may expose; what is not named stays
     Grant {
+        /// Its name
         name: HostName,
         #[command(flatten)]
         grant: GrantArguments,
@@ -51,19 +59,19 @@ enum HostCommand {
 /// What a host may expose.
 #[derive(Args)]
 pub struct GrantArguments {
-    /// Public ports, such as 25565,30000-30010, or `pool` for any of the relay's pool [default: pool]
+    /// Public ports, such as 25565,30000-30010, or `pool` for any of the relay's pool
     #[arg(long, value_name = "PORTS")]
     ports: Option<String>,
-    /// Host names for shared ports, comma-separated; `*.example.org` allows every name under it
+    /// Host names that the host may claim on shared ports, which this version does not serve yet; `*.example.org` allows every name under it
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     hostnames: Option<Vec<String>>,
-    /// tcp, udp or tcp,udp [default: tcp,udp]
+    /// tcp, udp or tcp,udp
     #[arg(long, value_name = "PROTOCOLS", value_delimiter = ',')]
     protocols: Option<Vec<Protocol>>,
-    /// Players at once, or `any` for the relay's own limit [default: any]
+    /// Players at once, or `any` for the relay's own limit
     #[arg(long, value_name = "NUMBER")]
     max_players: Option<String>,
-    /// When the grant ends, from now, such as 12h or 30d, or `never` [default: never]
+    /// When the grant ends, from now, such as 12h or 30d, or `never`
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
 }
@@ -85,7 +93,7 @@ impl GrantArguments {
             "never" => Ok(None),
             time => parse_duration(time)
                 .map(|time| Some(UnixTime(unix_now().0 + time.as_secs())))
-                .context("--expires"),
+                .with_context(|| format!("--expires {time}: write for example 12h or 90d")),
         };
         Ok(GrantChange {
             protocols: self.protocols.map(|protocols| protocols.into_iter().collect()),
@@ -106,18 +114,21 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         .map_err(Failure::Usage)?;
     let office = Office::open(&data_dir)?;
     match arguments.command {
-        HostCommand::List => say(list_hosts(&office.hosts()?).trim_end()),
+        HostCommand::List => print(list_hosts(&office.hosts()?).trim_end())?,
         HostCommand::Show { name } => {
             let (host, ports) = office.host(&name)?;
-            say(describe_host(&host, &ports).trim_end());
+            print(describe_host(&host, &ports).trim_end())?;
         }
         HostCommand::Revoke { name } => {
             office.revoke(&name)?;
             say(format_args!(
-                "host {name} is revoked; `spawnpoint invite {name}` would reinstate it with its ports"
+                "host {name} is revoked; `spawnpoint invite {name}` would reinstate it with its ports and the default grant"
             ));
         }
-        HostCommand::Rotate { name, public_host } => say(office.rotate(&name, public_host.as_deref())?),
+        HostCommand::Rotate { name, public_host } => {
+            let invite = office.rotate(&name, public_host.as_deref())?;
+            print(invite).context("the invite could not be printed; rotate once more")?;
+        }
         HostCommand::Grant { name, grant } => {
             let grant: Grant = office.grant(&name, grant.into_change().map_err(Failure::Usage)?)?;
             say(format_args!("host {name} may now expose {}", describe_grant(&grant)));

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use spawnpoint_config::relay::parse_public_host;
 use spawnpoint_core::grant::Grant;
@@ -10,7 +11,7 @@ use spawnpoint_relay::office::Office;
 
 use super::Failure;
 use super::host::GrantArguments;
-use crate::output::say;
+use crate::output::print;
 use crate::paths;
 
 #[derive(Args)]
@@ -44,6 +45,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             invite.host
         );
     }
-    say(&invite);
+    print(&invite).with_context(|| {
+        format!(
+            "the invite could not be printed; `spawnpoint host rotate {}` makes another",
+            arguments.name
+        )
+    })?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use spawnpoint_config::ConfigError;
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the public side, on a machine that players can reach
-    Relay(relay::Arguments),
+    Relay(Box<relay::Arguments>),
     /// Run the side next to the game server
     Agent(agent::Arguments),
     /// Make an invite for a new host (on the relay's machine)
@@ -47,7 +47,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// Runs a command to its end.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Relay(arguments) => runtime()?.block_on(relay::run(arguments)),
+        Command::Relay(arguments) => runtime()?.block_on(relay::run(*arguments)),
         Command::Agent(arguments) => runtime()?.block_on(agent::run(arguments)),
         Command::Demo(arguments) => runtime()?.block_on(demo::run(arguments)),
         Command::Invite(arguments) => invite::run(arguments),

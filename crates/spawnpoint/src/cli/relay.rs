@@ -33,7 +33,7 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Await agents on this UDP address (`[::]:7843` unless told otherwise)
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     listen: Option<SocketAddr>,
     /// Keep hosts, ports and the relay's identity in this directory
     #[arg(long, value_name = "DIR")]
@@ -45,8 +45,11 @@ struct Options {
     #[arg(long, value_name = "PORTS")]
     ports: Option<PortSet>,
     /// Serve health and metrics on this TCP address [default: 127.0.0.1:7844]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     admin: Option<SocketAddr>,
+    /// Print one JSON event a line on standard output, for programs
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     log: LogArguments,
 }
@@ -56,25 +59,26 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(RelayCommand::Check(options)) => (options, true),
         None => (arguments.options, false),
     };
-    let (log, events) = (options.log.clone(), options.log.json);
+    let (log, json, file) = (options.log.clone(), options.json, options.config.clone());
     let (config, data_dir) = settle(options)?;
     if only_check {
-        say(format_args!(
-            "the configuration is right; data directory {}",
-            data_dir.display()
-        ));
+        let file = file.map_or_else(
+            || "no file, so the defaults".to_owned(),
+            |file| file.display().to_string(),
+        );
+        say(format_args!("{file}: right; data directory {}", data_dir.display()));
         return Ok(());
     }
     log.init(&config.log).map_err(Failure::Usage)?;
     let mut stop = signals::Stop::install()?;
     let patience = config.drain_deadline;
-    let (events, writer) = if events {
+    let (events, writer) = if json {
         output::json_events()
     } else {
         output::no_events()
     };
     let relay = Relay::start(config, &data_dir, events).await?;
-    if !log.json {
+    if !json {
         explain(relay.info());
     }
     tokio::select! {
@@ -83,7 +87,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     if relay.players() > 0 {
         eprintln!(
-            "stopping: {} players may stay for {} s; once more ends it at once",
+            "stopping: players who are in ({}) may stay for {} s; once more ends it at once",
             relay.players(),
             patience.as_secs()
         );
@@ -133,4 +137,9 @@ fn explain(info: &RelayInfo) {
         "2. Invite a host, here:          spawnpoint invite NAME{directory}"
     ));
     say("3. On the game server's machine: spawnpoint agent INVITE minecraft");
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "write ADDRESS:PORT, for example 0.0.0.0:7843 or [::]:7843".to_owned())
 }

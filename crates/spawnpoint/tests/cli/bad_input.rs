@@ -64,6 +64,14 @@ fn an_agent_without_invite_or_tunnel_says_what_is_missing() {
         2,
         &["unknown preset `mincraft`", "did you mean `minecraft`"],
     );
+    let asks = |word: &str| run(home.path(), &["agent", &invite, word]);
+    assert_fails(&asks("18123"), 2, &["did you mean tcp:18123 or udp:18123?"]);
+    assert_fails(&asks(&invite), 2, &["the invite comes first"]);
+    assert_fails(
+        &run(home.path(), &["agent", "INVITE", "minecraft"]),
+        2,
+        &["in place of `INVITE`"],
+    );
     assert_fails(
         &run(home.path(), &["agent", &invite, "a=tcp:1", "a=tcp:2"]),
         2,

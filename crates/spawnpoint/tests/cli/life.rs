@@ -61,6 +61,22 @@ fn an_agent_remembers_its_invite_and_tunnels() {
 }
 
 #[test]
+fn a_second_agent_does_not_rewrite_what_the_first_one_follows() {
+    let relay = Relay::start();
+    let invite = relay.invite("desk", &[]);
+    let home = tempfile::tempdir().unwrap();
+    let mut agent = relay.agent(home.path(), &[&invite, "one=tcp:9"]);
+    agent.event("ready");
+    let second = run(home.path(), &["agent", "two=tcp:9"]);
+    crate::harness::assert_fails(&second, 1, &["already running", "--state-dir"]);
+    let remembered = fs::read_to_string(home.path().join(".local/state/spawnpoint/agent/agent.toml")).unwrap();
+    assert!(
+        remembered.contains("\"one\"") && !remembered.contains("\"two\""),
+        "{remembered}"
+    );
+}
+
+#[test]
 fn an_invite_in_the_environment_is_enough() {
     let relay = Relay::start();
     let invite = relay.invite("desk", &[]);
