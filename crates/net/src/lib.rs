@@ -8,6 +8,8 @@ mod clock;
 mod control;
 mod dial;
 mod endpoint;
+#[cfg(unix)]
+mod handover;
 pub mod identity;
 mod listen;
 mod outbox;
@@ -23,6 +25,8 @@ pub use clock::{Clock, unix_now};
 pub use control::{ControlError, ControlReader, ControlWriter};
 pub use dial::{DialError, Dialed, dial};
 pub use endpoint::{FIRST_PLAYERS, RelayKeys, agent_settings, bind_relay, relay_settings};
+#[cfg(unix)]
+pub use handover::{Channel, ChannelError, is_successor, spawn_successor};
 pub use listen::{BindError, bind_tcp, bind_udp, canonical, is_local_name};
 pub use outbox::DatagramOutbox;
 pub use probe::wait_for_answer;
