@@ -11,6 +11,7 @@ mod endpoint;
 #[cfg(unix)]
 mod handover;
 pub mod identity;
+mod interfaces;
 mod listen;
 mod outbox;
 mod probe;
@@ -27,6 +28,7 @@ pub use dial::{DialError, Dialed, dial};
 pub use endpoint::{FIRST_PLAYERS, RelayKeys, agent_settings, bind_relay, relay_settings};
 #[cfg(unix)]
 pub use handover::{Channel, ChannelError, is_successor, spawn_successor};
+pub use interfaces::AddressWatch;
 pub use listen::{BindError, bind_tcp, bind_udp, canonical, is_local_name};
 pub use outbox::DatagramOutbox;
 pub use probe::wait_for_answer;
