@@ -13,6 +13,8 @@ mod handover;
 pub mod identity;
 mod interfaces;
 mod listen;
+#[cfg(unix)]
+mod local;
 mod outbox;
 mod probe;
 mod pump;
@@ -30,6 +32,8 @@ pub use endpoint::{FIRST_PLAYERS, RelayKeys, agent_settings, bind_relay, relay_s
 pub use handover::{Channel, ChannelError, is_successor, spawn_successor};
 pub use interfaces::AddressWatch;
 pub use listen::{BindError, bind_tcp, bind_udp, canonical, is_local_name};
+#[cfg(unix)]
+pub use local::{LocalError, LocalReply, LocalRequest, LocalServer, ask};
 pub use outbox::DatagramOutbox;
 pub use probe::wait_for_answer;
 pub use pump::{LocalSocket, Meter, PlayerStream, SessionEnd, Splice, abort};
