@@ -1,7 +1,8 @@
 //! Sockets, QUIC carriers and the tasks that move bytes.
 //!
 //! This is where the tunnel touches the machine: certificates and TLS settings, QUIC endpoints, dialling a relay by name, the control stream's frames,
-//! the pumps between a player's socket and its stream, batches of UDP packets, and the scope in which every task lives. It knows the bytes of
+//! the pumps between a player's socket and its stream, batches of UDP packets, and the scope in which every task lives; also what a process owes to the
+//! machine around it: its sockets to a successor, answers to its owner, its state to a supervisor, an eye on its own addresses. It knows the bytes of
 //! `spawnpoint-proto` and the rules of `spawnpoint-core`, but no host, no tunnel and no route: relay and agent compose those.
 
 mod clock;
@@ -21,6 +22,7 @@ mod pump;
 mod random;
 mod scope;
 mod stream;
+mod supervisor;
 pub mod tls;
 mod udp;
 
@@ -40,6 +42,7 @@ pub use pump::{LocalSocket, Meter, PlayerStream, SessionEnd, Splice, abort};
 pub use random::{random_bytes, random_unit};
 pub use scope::TaskScope;
 pub use stream::{StreamError, read_header};
+pub use supervisor::{NotifyError, notify};
 pub use udp::{PacketBuffers, PacketSocket};
 
 /// A code as QUIC carries it.
