@@ -77,6 +77,7 @@ fn control_messages(criterion: &mut Criterion) {
         software: "spawnpoint 0.1.0".to_owned(),
         tunnels: vec![request("minecraft", Protocol::Tcp), request("bedrock", Protocol::Udp)],
         resume: None,
+        window: None,
     });
     let reply = Message::TunnelReply(TunnelReply {
         name: "minecraft".parse().unwrap(),

@@ -79,6 +79,14 @@ impl Lab {
         self.relay = Some(relay);
     }
 
+    /// A relay follows the one at the other end of `channel`, on the same data and with ears of its own.
+    #[cfg(unix)]
+    pub async fn take_over(&mut self, channel: &mut spawnpoint_net::Channel) {
+        self.heard = Heard::default();
+        let relay = Relay::take_over(self.config.clone(), self.data.path(), self.heard.events(), channel).await;
+        self.relay = Some(relay.unwrap_or_else(|error| panic!("the relay does not follow: {error:#}")));
+    }
+
     /// Stops the relay without patience.
     pub async fn stop(&mut self) {
         if let Some(relay) = self.relay.take() {

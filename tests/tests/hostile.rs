@@ -57,6 +57,7 @@ impl Rogue {
             software: "rogue".into(),
             tunnels: Vec::new(),
             resume: None,
+            window: None,
         };
         change(&mut hello);
         let mut wire = BytesMut::new();

@@ -3,16 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_core::backoff::Backoff;
-use spawnpoint_net::{DialError, Dialed, agent_settings, dial, random_bytes, random_unit, wait_for_answer};
-use spawnpoint_ops::{Event, Events, describe};
-use spawnpoint_proto::{AgentId, RejectCode};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use spawnpoint_net::{DialError, Dialed, SessionEnd, agent_settings, dial, random_unit, wait_for_answer};
+use spawnpoint_ops::{Event, describe};
+use spawnpoint_proto::RejectCode;
 
-use crate::AgentSettings;
-use crate::link::{self, LinkEnd};
+use crate::link::{self, Link, LinkEnd, RelayState, Surroundings};
 
 /// A relay that has not answered by then is not there; the next try resolves its name afresh.
 const DIAL_DEADLINE: Duration = Duration::from_secs(5);
@@ -28,6 +24,9 @@ const ASK_RARELY: Duration = Duration::from_secs(5);
 
 /// A relay that restarts is back before this; after it, asking every half second only costs traffic.
 const LONG_AWAY: Duration = Duration::from_secs(600);
+
+/// A carrier that lived this long was a real one, and worth replacing at once.
+const LIVED: Duration = Duration::from_millis(250);
 
 /// A link that lived this long was a success; the next try starts with the shortest wait.
 const SUCCESS: Duration = Duration::from_secs(5);
@@ -61,60 +60,46 @@ pub enum GiveUp {
 
 /// Keeps one agent linked.
 pub(crate) struct Connector {
-    settings: AgentSettings,
-    tunnels: watch::Receiver<Vec<Tunnel>>,
-    events: Events,
-    leave: CancellationToken,
-    /// Every link's tasks end with it.
-    parent: CancellationToken,
-    /// This process, for the relay's log.
-    agent: AgentId,
+    around: Surroundings,
 }
 
 impl Connector {
-    pub fn new(
-        settings: AgentSettings,
-        tunnels: watch::Receiver<Vec<Tunnel>>,
-        events: Events,
-        leave: CancellationToken,
-        parent: CancellationToken,
-    ) -> Self {
-        Self {
-            settings,
-            tunnels,
-            events,
-            leave,
-            parent,
-            agent: AgentId(random_bytes()),
-        }
+    pub const fn new(around: Surroundings) -> Self {
+        Self { around }
     }
 
-    /// Links until asked to leave, then `None`, or until it has to give up.
-    pub async fn run(self) -> Option<GiveUp> {
-        let mut backoff = Backoff::new(self.settings.backoff_min, self.settings.backoff_max);
+    /// Links until asked to leave, then `None`, or until it has to give up; `link` is one to take up again.
+    pub async fn run(self, mut link: Option<Link>) -> Option<GiveUp> {
+        let end = self.keep(&mut link).await;
+        if let Some(link) = link {
+            link.finish(SessionEnd::LinkLost).await;
+        }
+        end
+    }
+
+    /// Keeps `link` carried.
+    async fn keep(&self, link: &mut Option<Link>) -> Option<GiveUp> {
+        let Surroundings {
+            settings,
+            events,
+            leave,
+            ..
+        } = &self.around;
+        let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max);
         let mut addresses = Vec::new();
         let mut told = String::new();
         let mut away_since = tokio::time::Instant::now();
         loop {
             let dialed = tokio::select! {
                 biased; // leaving needs no relay
-                () = self.leave.cancelled() => return None,
+                () = leave.cancelled() => return None,
                 dialed = self.dial(&mut addresses) => dialed,
             };
             let (reason, is_silence) = match dialed {
                 Ok(dialed) => {
                     told.clear();
                     let up_since = tokio::time::Instant::now();
-                    let link = link::run(
-                        &self.settings,
-                        &self.tunnels,
-                        &self.events,
-                        self.agent,
-                        dialed,
-                        &self.leave,
-                        &self.parent,
-                    );
-                    let end = link.await;
+                    let end = link::run(&self.around, link, dialed).await;
                     away_since = tokio::time::Instant::now();
                     if up_since.elapsed() >= SUCCESS {
                         backoff.reset();
@@ -122,7 +107,15 @@ impl Connector {
                     match end {
                         LinkEnd::Left => return None,
                         LinkEnd::GaveUp(reason) => return Some(reason),
-                        LinkEnd::Lost { reason, is_silence } => (reason, is_silence),
+                        // Players wait: the first try is made at once.
+                        LinkEnd::Lost {
+                            reason,
+                            relay: RelayState::Here | RelayState::Silent,
+                        } if up_since.elapsed() >= LIVED => {
+                            tracing::info!(relay = settings.relay(), reason, "link lost, reaching the relay anew");
+                            continue;
+                        }
+                        LinkEnd::Lost { reason, relay } => (reason, relay != RelayState::Unwilling),
                     }
                 }
                 Err(error) if !error.can_heal() => return Some(GiveUp::Relay(error)),
@@ -133,14 +126,14 @@ impl Connector {
             // Said when it changes; a relay that is away for a night need not be told of every three seconds.
             if told != reason {
                 tracing::warn!(
-                    relay = self.settings.relay(),
+                    relay = settings.relay(),
                     reason,
                     wait_ms,
                     "no link, trying again until there is one"
                 );
                 told.clone_from(&reason);
             }
-            self.events.emit(Event::Reconnecting {
+            events.emit(Event::Reconnecting {
                 reason,
                 wait_ms: wait.as_millis() as u64,
             });
@@ -155,10 +148,10 @@ impl Connector {
                     std::future::pending::<()>().await;
                 }
                 wait_for_answer(&addresses, ask_every).await;
-                tokio::time::sleep(self.settings.backoff_min.mul_f64(random_unit())).await;
+                tokio::time::sleep(settings.backoff_min.mul_f64(random_unit())).await;
             };
             tokio::select! {
-                () = self.leave.cancelled() => return None,
+                () = leave.cancelled() => return None,
                 () = tokio::time::sleep(wait) => {}
                 () = back => {}
             }
@@ -168,10 +161,11 @@ impl Connector {
     /// One try. A handshake retransmits ever more rarely, so a relay that comes back in the middle of one would be noticed late: once somebody answers
     /// while it hangs, it is begun afresh.
     async fn dial(&self, addresses: &mut Vec<SocketAddr>) -> Result<Dialed, DialError> {
-        let transport = agent_settings(&self.settings.transport);
+        let settings = &self.around.settings;
+        let transport = agent_settings(&settings.transport);
         let mut found = Vec::new();
         let restarted = {
-            let first = dial(&self.settings.invite, transport.clone(), DIAL_DEADLINE, &mut found);
+            let first = dial(&settings.invite, transport.clone(), DIAL_DEADLINE, &mut found);
             tokio::pin!(first);
             let known = addresses.clone();
             let answered = async {
@@ -188,7 +182,7 @@ impl Connector {
         };
         let result = match restarted {
             Some(result) => result,
-            None => dial(&self.settings.invite, transport, DIAL_DEADLINE, &mut found).await,
+            None => dial(&settings.invite, transport, DIAL_DEADLINE, &mut found).await,
         };
         if !found.is_empty() {
             *addresses = found;

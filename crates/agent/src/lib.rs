@@ -5,23 +5,30 @@
 //!
 //! ```text
 //! connect   reach the relay, again and again, until it is reached or cannot be
-//! link      one link: hello, control messages, tunnels as the configuration changes
+//! link      one link, from connection to connection: hello, control messages, sessions, tunnels as the configuration changes
+//! path      notices that the way to the relay has changed under the link
 //! tunnels   what is open right now, by the relay's ids
 //! tcp udp   players
 //! origin    dialling a game server, and saying once that it is down
+//! handover  an upgrade in place: everything goes to a successor
 //! follow    the configuration file while the agent runs
 //! remember  what `spawnpoint agent INVITE TUNNEL...` leaves for the next start
 //! ```
 
 mod connect;
 mod follow;
+#[cfg(unix)]
+mod handover;
 mod link;
 mod origin;
+mod path;
 pub mod remember;
 mod tcp;
 mod tunnels;
 mod udp;
 
+#[cfg(unix)]
+use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_config::agent::AgentConfig;
@@ -29,12 +36,19 @@ use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_core::tuning::Tuning;
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, Events};
-use spawnpoint_proto::{Invite, host_port};
+use spawnpoint_proto::{AgentId, Invite, host_port};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use connect::Connector;
+#[cfg(unix)]
+use link::LinkHandle;
+use link::{Link, Surroundings};
+
 pub use connect::GiveUp;
 pub use follow::follow_file;
+#[cfg(unix)]
+pub use handover::HandOverError;
 
 /// What an agent works with.
 #[derive(Clone, Debug)]
@@ -76,18 +90,63 @@ pub struct Agent {
     leave: CancellationToken,
     end: oneshot::Receiver<GiveUp>,
     events: Events,
+    /// What goes to a successor.
+    #[cfg(unix)]
+    id: AgentId,
+    #[cfg(unix)]
+    link: watch::Receiver<Option<Arc<LinkHandle>>>,
+    /// Cancelled when the successor has the link.
+    #[cfg(unix)]
+    hold: CancellationToken,
 }
 
 impl Agent {
     /// Starts an agent that exposes `tunnels`, whatever they are at the moment.
     pub fn start(settings: AgentSettings, tunnels: watch::Receiver<Vec<Tunnel>>, events: Events) -> Self {
-        let scope = TaskScope::new(&CancellationToken::new());
-        let leave = CancellationToken::new();
+        let id = AgentId(spawnpoint_net::random_bytes());
+        Self::run(Self::surroundings(settings, tunnels, events, id), None)
+    }
+
+    fn surroundings(
+        settings: AgentSettings,
+        tunnels: watch::Receiver<Vec<Tunnel>>,
+        events: Events,
+        agent: AgentId,
+    ) -> Surroundings {
+        Surroundings {
+            settings,
+            tunnels,
+            events,
+            agent,
+            leave: CancellationToken::new(),
+            parent: CancellationToken::new(),
+            hold: CancellationToken::new(),
+            #[cfg(unix)]
+            link: watch::Sender::default(),
+        }
+    }
+
+    /// Runs the agent, with `link` to take up again if there is one.
+    fn run(around: Surroundings, link: Option<Link>) -> Self {
+        let scope = TaskScope::new(&around.parent);
+        let (leave, events, hold) = (around.leave.clone(), around.events.clone(), around.hold.clone());
+        #[cfg(unix)]
+        let (id, current) = (around.agent, around.link.subscribe());
         let (gave_up, end) = oneshot::channel();
-        let connector =
-            connect::Connector::new(settings, tunnels, events.clone(), leave.clone(), scope.token().clone());
+        let held = hold.clone();
+        // Every link's tasks end with the agent, also with one that is dropped.
+        let alive = around.parent.clone().drop_guard();
         scope.spawn(async move {
-            if let Some(reason) = connector.run().await {
+            let _alive = alive;
+            let connector = Connector::new(around);
+            let run = connector.run(link);
+            tokio::pin!(run);
+            let reason = tokio::select! {
+                biased; // an agent whose successor has the link does nothing more
+                () = held.cancelled() => std::future::pending().await,
+                reason = &mut run => reason,
+            };
+            if let Some(reason) = reason {
                 // Nobody waits for the answer of an agent that is being dropped.
                 let _ = gave_up.send(reason);
             }
@@ -97,6 +156,12 @@ impl Agent {
             leave,
             end,
             events,
+            #[cfg(unix)]
+            id,
+            #[cfg(unix)]
+            link: current,
+            #[cfg(unix)]
+            hold,
         }
     }
 

@@ -1,4 +1,8 @@
-//! One link: hello, control messages, and tunnels that follow the configuration.
+//! The agent's link: hello, control messages, and tunnels that follow the configuration. It outlives the connections that carry it.
+
+#[cfg(unix)]
+mod handover;
+mod resume;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,24 +11,25 @@ use std::time::Duration;
 use quinn::Connection;
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_net::{
-    Clock, ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, FIRST_PLAYERS, PlayerStream, TaskScope,
-    var,
+    ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, FIRST_PLAYERS, PlayerStream, SessionEnd,
+    Sessions, TaskScope, var,
 };
 use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::control::{
-    Hello, Message, OpenedTunnel, TunnelRemove, TunnelReply, TunnelRequest, Unsupported, Welcome,
+    Delivered, Hello, Message, OpenedTunnel, TunnelRemove, TunnelReply, TunnelRequest, Unsupported, Welcome,
 };
 use spawnpoint_proto::frame::MAX_FRAME;
 use spawnpoint_proto::handshake::{Answer, Introduced};
 use spawnpoint_proto::{
-    AgentId, CloseCode, LinkId, RefusalCode, RejectCode, TunnelName, VERSIONS, Violation, host_port,
+    AgentId, CloseCode, LinkId, RefusalCode, RejectCode, Ticket, TunnelName, VERSIONS, Violation, host_port,
 };
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::AgentSettings;
 use crate::connect::GiveUp;
 use crate::origin::Origin;
+use crate::path::{PathEnd, PathWatch};
 use crate::tcp;
 use crate::tunnels::{OpenTunnel, OpenTunnels};
 use crate::udp::Flows;
@@ -38,12 +43,19 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 /// What may heal is asked for again this often.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
+/// How often the relay is told how far busy sessions are.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// TCP players of one link at most; the relay's own limits are lower.
 const MAX_PLAYERS: u32 = 65_536;
 
-const SOFTWARE: &str = concat!("spawnpoint/", env!("CARGO_PKG_VERSION"));
+#[cfg(unix)]
+pub(crate) use handover::LinkHandle;
 
-/// How a link ended.
+/// What this software calls itself to its peers.
+pub(crate) const SOFTWARE: &str = concat!("spawnpoint/", env!("CARGO_PKG_VERSION"));
+
+/// How a carrier ended, and with it perhaps the link.
 pub(crate) enum LinkEnd {
     /// We were asked to leave.
     Left,
@@ -53,9 +65,22 @@ pub(crate) enum LinkEnd {
     Lost {
         /// Why, in words.
         reason: String,
-        /// Whether the relay fell silent or started anew, so that it is worth asking whether it is back.
-        is_silence: bool,
+        /// What is known of the relay.
+        relay: RelayState,
     },
+}
+
+/// What a lost connection says about the relay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RelayState {
+    /// It is there, or its successor is: the sessions go on as soon as it is reached.
+    Here,
+    /// It fell silent, or it is on another path; it has the sessions if it comes back in time.
+    Silent,
+    /// It was stopped, and the sessions with it.
+    Stopped,
+    /// It is there and does not want this connection.
+    Unwilling,
 }
 
 impl LinkEnd {
@@ -63,7 +88,7 @@ impl LinkEnd {
     fn lost(reason: impl Into<String>) -> Self {
         Self::Lost {
             reason: reason.into(),
-            is_silence: false,
+            relay: RelayState::Unwilling,
         }
     }
 }
@@ -77,125 +102,163 @@ impl From<ControlError> for LinkEnd {
     }
 }
 
-struct Link<'a> {
-    settings: &'a AgentSettings,
-    events: &'a Events,
-    connection: Connection,
-    writer: ControlWriter,
+/// What an agent works with while it is linked.
+pub(crate) struct Surroundings {
+    pub settings: AgentSettings,
+    pub tunnels: watch::Receiver<Vec<Tunnel>>,
+    pub events: Events,
+    /// This process, for the relay's log.
+    pub agent: AgentId,
+    /// Cancelled to ask for a tidy end.
+    pub leave: CancellationToken,
+    /// Every link's tasks end with it.
+    pub parent: CancellationToken,
+    /// Cancelled when a successor has the link.
+    pub hold: CancellationToken,
+    /// The link right now, for whoever hands it over.
+    #[cfg(unix)]
+    pub link: watch::Sender<Option<Arc<LinkHandle>>>,
+}
+
+/// A link, with everything that outlives its carriers.
+pub(crate) struct Link {
+    settings: AgentSettings,
+    events: Events,
+    id: LinkId,
+    host: String,
+    /// What takes the link up again; `None` when the relay keeps no links.
+    ticket: Option<Ticket>,
+    /// How long the relay keeps it.
+    window: Duration,
+    sessions: Arc<Sessions>,
     /// What we want open, as the relay was last told.
     wanted: Vec<Tunnel>,
     /// Why a wanted tunnel is not open.
     refused: HashMap<TunnelName, (RefusalCode, String)>,
     open: OpenTunnels,
     flows: Arc<Flows>,
+    outbox: DatagramOutbox,
     /// Held by each TCP player's task; the number of holders is the number of players.
     players: Arc<()>,
     /// TCP players that the relay may have here at once.
     room: u32,
     scope: Arc<TaskScope>,
+    /// While no carrier is up: drops with it what ends the sessions in time.
+    parked: Option<(tokio::time::Instant, DropGuard)>,
 }
 
-/// Introduces the agent on a fresh connection and runs the link until it ends.
-pub(crate) async fn run(
-    settings: &AgentSettings,
-    tunnels: &watch::Receiver<Vec<Tunnel>>,
-    events: &Events,
-    agent: AgentId,
-    dialed: Dialed,
-    leave: &CancellationToken,
-    parent: &CancellationToken,
-) -> LinkEnd {
+/// A connection that carries the link, with its control stream.
+struct Carriage {
+    connection: Connection,
+    reader: ControlReader,
+    writer: ControlWriter,
+    /// Which of the link's connections it is.
+    epoch: u64,
+}
+
+/// Introduces the agent on a fresh connection and serves the link on it until it ends; `link` is the one to take up again, and what is left of it after.
+pub(crate) async fn run(around: &Surroundings, link: &mut Option<Link>, dialed: Dialed) -> LinkEnd {
     let Dialed { connection, endpoint } = dialed;
-    let mut tunnels = tunnels.clone();
+    let mut tunnels = around.tunnels.clone();
     let wanted = tunnels.borrow_and_update().clone();
-    let introduce = introduce(settings, &connection, agent, &wanted);
+    if link.as_ref().is_some_and(Link::is_expired) {
+        *link = None;
+    }
+    let introduce = introduce(around, link.as_ref(), &connection, &wanted);
     let greeted = tokio::select! {
-        () = leave.cancelled() => return LinkEnd::Left,
+        () = around.leave.cancelled() => return LinkEnd::Left,
         greeted = tokio::time::timeout(WELCOME_DEADLINE, introduce) => greeted,
     };
-    let (welcome, reader, writer) = match greeted {
+    let (welcome, mut carriage) = match greeted {
         Ok(Ok(greeted)) => greeted,
         Ok(Err(end)) => return end,
-        Err(_) => return LinkEnd::lost("the relay did not answer the agent's hello in time"),
+        Err(_) => {
+            return LinkEnd::Lost {
+                reason: "the relay did not answer the agent's hello in time".to_owned(),
+                relay: RelayState::Silent,
+            };
+        }
     };
-    let scope = Arc::new(TaskScope::new(parent));
-    let (clock, open) = (Clock::default(), OpenTunnels::default());
-    let outbox = DatagramOutbox::new(clock);
-    let flows = Arc::new(Flows::new(events.clone(), open.clone(), outbox.clone(), clock));
-    let sending = connection.clone();
-    scope.spawn(async move { outbox.run(&sending).await });
-    scope.spawn(flows.clone().receive(connection.clone(), scope.clone()));
-    scope.spawn(flows.clone().keep());
-
-    let (id, host) = (welcome.link, welcome.host.clone());
-    let mut link = Link {
-        settings,
-        events,
-        connection: connection.clone(),
-        writer,
-        wanted,
-        refused: HashMap::new(),
-        open,
-        flows,
-        players: Arc::new(()),
-        room: FIRST_PLAYERS,
-        scope: scope.clone(),
+    let mut here = match link.take() {
+        Some(old) if old.id == welcome.link => old.resumed(&welcome),
+        old => {
+            if let Some(old) = old {
+                tracing::info!("the relay does not have the old link any more, its players are gone");
+                old.finish(SessionEnd::LinkLost).await;
+            }
+            Link::begin(around, &welcome)
+        }
     };
-    tracing::info!(relay = settings.relay(), host, link = %id, "link up");
-    events.emit(Event::LinkUp {
-        host: host.clone(),
-        link: id.to_string(),
-        peer: spawnpoint_net::canonical(connection.remote_address()),
+    here.wanted = wanted;
+    #[cfg(unix)]
+    around.link.send_replace(Some(Arc::new(here.handle())));
+    carriage.epoch = here.sessions.epoch();
+    let peer = spawnpoint_net::canonical(connection.remote_address());
+    tracing::info!(relay = around.settings.relay(), host = here.host, link = %here.id, "link up");
+    around.events.emit(Event::LinkUp {
+        host: here.host.clone(),
+        link: here.id.to_string(),
+        peer,
     });
-    let end = link.serve(*welcome, reader, &mut tunnels, leave).await;
-    link.flows.close();
+    let path = PathWatch::new(connection.clone(), endpoint.clone());
+    let end = here.carry(*welcome, carriage, path, &mut tunnels, &around.leave).await;
+    here.report_down(&end);
     let code = match &end {
         LinkEnd::Left | LinkEnd::GaveUp(_) => CloseCode::Shutdown,
         LinkEnd::Lost { .. } => CloseCode::Internal,
     };
     connection.close(var(code.number()), code.as_str().as_bytes());
-    report_down(events, &host, id, &end);
-    scope.close(Duration::from_secs(1)).await;
-    // The farewell must leave before the socket closes.
-    let _ = tokio::time::timeout(Duration::from_millis(500), endpoint.wait_idle()).await;
+    match &end {
+        LinkEnd::Lost { relay, .. } if here.ticket.is_some() && *relay != RelayState::Stopped => {
+            here.park();
+            *link = Some(here);
+        }
+        _ => {
+            #[cfg(unix)]
+            around.link.send_replace(None);
+            here.finish(SessionEnd::LinkLost).await;
+            // The farewell must leave before the socket closes.
+            let _ = tokio::time::timeout(Duration::from_millis(500), endpoint.wait_idle()).await;
+        }
+    }
     end
 }
 
-fn report_down(events: &Events, host: &str, link: LinkId, end: &LinkEnd) {
-    let reason = match end {
-        LinkEnd::Left => "shutdown".to_owned(),
-        LinkEnd::GaveUp(reason) => reason.to_string(),
-        LinkEnd::Lost { reason, .. } => reason.clone(),
-    };
-    tracing::info!(host, %link, reason, "link down");
-    events.emit(Event::LinkDown {
-        host: host.to_owned(),
-        link: link.to_string(),
-        reason,
-    });
-}
-
 async fn introduce(
-    settings: &AgentSettings,
+    around: &Surroundings,
+    link: Option<&Link>,
     connection: &Connection,
-    agent: AgentId,
     wanted: &[Tunnel],
-) -> Result<(Box<Welcome>, ControlReader, ControlWriter), LinkEnd> {
+) -> Result<(Box<Welcome>, Carriage), LinkEnd> {
     let (send, recv) = connection.open_bi().await.map_err(|error| closed(&error))?;
     let (mut reader, mut writer) = (ControlReader::new(recv, MAX_FRAME), ControlWriter::new(send));
+    let (resume, more) = link.and_then(Link::ask_to_resume).unzip();
     let hello = Hello {
         versions: VERSIONS.to_vec(),
-        token: settings.invite.token.clone(),
-        agent,
+        token: around.settings.invite.token.clone(),
+        agent: around.agent,
         software: SOFTWARE.to_owned(),
         tunnels: wanted.iter().map(request).collect(),
-        resume: None,
+        resume,
+        window: Some(around.settings.transport.stream_window),
     };
     let (frame, introduced) = Introduced::new(hello);
     writer.frame(&frame).await?;
+    for further in more.unwrap_or_default().chunks(1024) {
+        writer.messages(further).await?;
+    }
     let answer = introduced.on_frame(&reader.frame().await?);
     match answer.map_err(|violation| LinkEnd::from(ControlError::from(violation)))? {
-        Answer::Welcome(welcome) => Ok((welcome, reader, writer)),
+        Answer::Welcome(welcome) => {
+            let connection = connection.clone();
+            let carriage = Carriage {
+                connection,
+                reader,
+                writer,
+                epoch: 0,
+            };
+            Ok((welcome, carriage))
+        }
         Answer::Rejected(reject) if reject.code.can_heal() => Err(LinkEnd::lost(reject.text)),
         Answer::Rejected(reject) => Err(LinkEnd::GaveUp(GiveUp::Rejected {
             code: reject.code,
@@ -204,14 +267,29 @@ async fn introduce(
     }
 }
 
-impl Link<'_> {
-    async fn serve(
+impl Link {
+    /// Serves the link on one carrier until that ends.
+    async fn carry(
         &mut self,
         welcome: Welcome,
-        mut reader: ControlReader,
+        carriage: Carriage,
+        mut path: PathWatch,
         tunnels: &mut watch::Receiver<Vec<Tunnel>>,
         leave: &CancellationToken,
     ) -> LinkEnd {
+        let Carriage {
+            connection,
+            mut reader,
+            mut writer,
+            epoch,
+        } = carriage;
+        let scope = TaskScope::new(self.scope.token());
+        let (outbox, sending) = (self.outbox.clone(), connection.clone());
+        scope.spawn(async move { outbox.run(&sending).await });
+        scope.spawn(self.flows.clone().receive(connection.clone(), self.scope.clone()));
+        if self.room > FIRST_PLAYERS {
+            connection.set_max_concurrent_bi_streams(self.room.into());
+        }
         for reply in welcome.tunnels {
             self.on_reply(reply);
         }
@@ -220,33 +298,43 @@ impl Link<'_> {
         }
         self.events.emit(Event::Ready {
             role: "agent",
+            pid: Some(std::process::id()),
             listen: None,
             admin: None,
             relay: self.settings.relay(),
             ports: None,
         });
         let mut retry = tokio::time::interval_at(tokio::time::Instant::now() + RETRY_EVERY, RETRY_EVERY);
+        let mut tell = tokio::time::interval(TELL_EVERY);
+        let sessions = self.sessions.clone();
+        let stuck = path.ended();
+        tokio::pin!(stuck);
         loop {
             let result = tokio::select! {
                 () = leave.cancelled() => return LinkEnd::Left,
-                stream = self.connection.accept_bi() => match stream {
+                stream = connection.accept_bi() => match stream {
                     Ok((send, recv)) => {
-                        let stream = PlayerStream::new(send, recv);
-                        self.make_room();
-                        self.scope.spawn(tcp::carry(self.open.clone(), self.events.clone(), stream, self.players.clone()));
+                        self.make_room(&connection);
+                        self.on_stream(PlayerStream::new(send, recv), epoch);
                         Ok(())
                     }
                     Err(error) => Err(closed(&error)),
                 },
                 message = reader.message() => match message {
-                    Ok(message) => self.on_message(message).await,
+                    Ok(message) => self.on_message(message, &mut writer).await,
                     Err(error) => Err(error.into()),
                 },
+                ended = sessions.ended() => self.tell(ended, &mut writer).await,
+                _ = tell.tick() => self.tell(sessions.take_news(), &mut writer).await,
                 Ok(()) = tunnels.changed() => {
                     let wanted = tunnels.borrow_and_update().clone();
-                    self.change(wanted).await
+                    self.change(wanted, &mut writer).await
                 }
-                _ = retry.tick() => self.retry().await,
+                _ = retry.tick() => self.retry(&mut writer).await,
+                PathEnd::Stuck = &mut stuck => Err(LinkEnd::Lost {
+                    reason: "the path to the relay has changed".to_owned(),
+                    relay: RelayState::Here,
+                }),
             };
             if let Err(end) = result {
                 return end;
@@ -254,15 +342,37 @@ impl Link<'_> {
         }
     }
 
-    /// Lets the relay open more streams before it runs out of them.
-    fn make_room(&mut self) {
-        if Arc::strong_count(&self.players) * 2 > self.room as usize && self.room < MAX_PLAYERS {
-            self.room *= 2;
-            self.connection.set_max_concurrent_bi_streams(self.room.into());
+    fn on_stream(&self, stream: PlayerStream, epoch: u64) {
+        let visitors = tcp::Visitors {
+            tunnels: self.open.clone(),
+            sessions: self.sessions.clone(),
+            events: self.events.clone(),
+            epoch,
+        };
+        self.scope.spawn(tcp::meet(visitors, stream, self.players.clone()));
+    }
+
+    /// Tells the relay how far sessions are.
+    async fn tell(&self, news: Vec<Delivered>, writer: &mut ControlWriter) -> Result<(), LinkEnd> {
+        if self.ticket.is_none() || news.is_empty() {
+            return Ok(());
+        }
+        let messages: Vec<Message> = news.into_iter().map(Message::Delivered).collect();
+        match tokio::time::timeout(WRITE_DEADLINE, writer.messages(&messages)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(LinkEnd::lost("the relay does not take messages any more")),
         }
     }
 
-    async fn on_message(&mut self, message: Message) -> Result<(), LinkEnd> {
+    /// Lets the relay open more streams before it runs out of them.
+    fn make_room(&mut self, connection: &Connection) {
+        if Arc::strong_count(&self.players) * 2 > self.room as usize && self.room < MAX_PLAYERS {
+            self.room *= 2;
+            connection.set_max_concurrent_bi_streams(self.room.into());
+        }
+    }
+
+    async fn on_message(&mut self, message: Message, writer: &mut ControlWriter) -> Result<(), LinkEnd> {
         match message {
             Message::TunnelReply(reply) => {
                 self.on_reply(reply);
@@ -284,9 +394,12 @@ impl Link<'_> {
                 tracing::info!(text = notice.text, "the relay says");
                 Ok(())
             }
-            Message::Unknown(kind) => self.send(&Message::Unsupported(Unsupported { kind })).await,
-            // Offsets matter to a session that is taken up again, which this agent does not ask for.
-            Message::Delivered(_) | Message::Unsupported(_) => Ok(()),
+            Message::Unknown(kind) => send(writer, &Message::Unsupported(Unsupported { kind })).await,
+            Message::Delivered(delivered) => {
+                let noted = self.sessions.on_delivered(delivered);
+                noted.map_err(|violation| ControlError::from(violation).into())
+            }
+            Message::Unsupported(_) => Ok(()),
             _ => Err(ControlError::from(Violation::UnexpectedMessage).into()),
         }
     }
@@ -319,6 +432,11 @@ impl Link<'_> {
 
     fn opened(&mut self, tunnel: Tunnel, opened: &OpenedTunnel) {
         self.refused.remove(&tunnel.name);
+        self.flows.set_idle(Duration::from_millis(opened.idle_ms.into()));
+        if self.open.find(&tunnel.name).is_some_and(|(id, _)| id == opened.id) {
+            // It was open before the carrier changed, and still is; only its game server may have moved meanwhile.
+            return self.move_origin(tunnel);
+        }
         if let Some((_, old)) = self.open.remove(&tunnel.name) {
             self.flows.close_tunnel(&old);
         }
@@ -331,7 +449,6 @@ impl Link<'_> {
             public,
             origin: Some(tunnel.origin.to_string()),
         });
-        self.flows.set_idle(Duration::from_millis(opened.idle_ms.into()));
         let origin = self.origin(&tunnel);
         let scope = Arc::new(TaskScope::new(self.scope.token()));
         self.open.insert(opened.id, OpenTunnel { tunnel, origin, scope });
@@ -353,7 +470,7 @@ impl Link<'_> {
     }
 
     /// Follows a changed configuration; players of tunnels that stay are not touched.
-    async fn change(&mut self, wanted: Vec<Tunnel>) -> Result<(), LinkEnd> {
+    async fn change(&mut self, wanted: Vec<Tunnel>, writer: &mut ControlWriter) -> Result<(), LinkEnd> {
         let old = std::mem::replace(&mut self.wanted, wanted);
         for tunnel in &old {
             let new = self.wanted.iter().find(|new| new.name == tunnel.name);
@@ -369,10 +486,8 @@ impl Link<'_> {
                 host: None,
                 tunnel: tunnel.name.to_string(),
             });
-            self.send(&Message::TunnelRemove(TunnelRemove {
-                name: tunnel.name.clone(),
-            }))
-            .await?;
+            let name = tunnel.name.clone();
+            send(writer, &Message::TunnelRemove(TunnelRemove { name })).await?;
         }
         for tunnel in self.wanted.clone() {
             let before = old
@@ -381,7 +496,7 @@ impl Link<'_> {
             match before {
                 Some(before) if *before == tunnel => {}
                 Some(_) => self.move_origin(tunnel),
-                None => self.send(&Message::TunnelAdd(request(&tunnel))).await?,
+                None => send(writer, &Message::TunnelAdd(request(&tunnel))).await?,
             }
         }
         Ok(())
@@ -392,6 +507,9 @@ impl Link<'_> {
         let Some((id, open)) = self.open.find(&tunnel.name) else {
             return;
         };
+        if open.tunnel == tunnel {
+            return;
+        }
         tracing::info!(tunnel = %tunnel.name, origin = %tunnel.origin, "new players go to another game server");
         let origin = self.origin(&tunnel);
         self.open.insert(
@@ -404,7 +522,7 @@ impl Link<'_> {
         );
     }
 
-    async fn retry(&mut self) -> Result<(), LinkEnd> {
+    async fn retry(&self, writer: &mut ControlWriter) -> Result<(), LinkEnd> {
         let again: Vec<Message> = self
             .wanted
             .iter()
@@ -412,7 +530,7 @@ impl Link<'_> {
             .map(|tunnel| Message::TunnelAdd(request(tunnel)))
             .collect();
         for message in again {
-            self.send(&message).await?;
+            send(writer, &message).await?;
         }
         Ok(())
     }
@@ -426,12 +544,12 @@ impl Link<'_> {
             self.events.clone(),
         ))
     }
+}
 
-    async fn send(&mut self, message: &Message) -> Result<(), LinkEnd> {
-        match tokio::time::timeout(WRITE_DEADLINE, self.writer.message(message)).await {
-            Ok(sent) => Ok(sent?),
-            Err(_) => Err(LinkEnd::lost("the relay does not take messages any more")),
-        }
+async fn send(writer: &mut ControlWriter, message: &Message) -> Result<(), LinkEnd> {
+    match tokio::time::timeout(WRITE_DEADLINE, writer.message(message)).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => Err(LinkEnd::lost("the relay does not take messages any more")),
     }
 }
 
@@ -452,19 +570,20 @@ fn is_same_for_relay(one: &Tunnel, other: &Tunnel) -> bool {
 }
 
 fn closed(error: &quinn::ConnectionError) -> LinkEnd {
-    let silent = |reason: &str| LinkEnd::Lost {
+    let lost = |reason: &str, relay| LinkEnd::Lost {
         reason: reason.to_owned(),
-        is_silence: true,
+        relay,
     };
     let quinn::ConnectionError::ApplicationClosed(close) = error else {
         return match error {
-            quinn::ConnectionError::TimedOut => silent("the relay does not answer any more"),
-            quinn::ConnectionError::Reset => silent("the relay was restarted"),
+            quinn::ConnectionError::TimedOut => lost("the relay does not answer any more", RelayState::Silent),
+            quinn::ConnectionError::Reset => lost("the relay was restarted", RelayState::Here),
             other => LinkEnd::lost(other.to_string()),
         };
     };
     match CloseCode::from_number(close.error_code.into_inner()) {
-        CloseCode::Shutdown => silent("the relay was stopped"),
+        CloseCode::Shutdown => lost("the relay was stopped", RelayState::Stopped),
+        CloseCode::Upgrade => lost("the relay makes way for its successor", RelayState::Here),
         CloseCode::TakenOver => LinkEnd::GaveUp(GiveUp::TakenOver),
         CloseCode::Revoked => LinkEnd::GaveUp(GiveUp::Rejected {
             code: RejectCode::Revoked,

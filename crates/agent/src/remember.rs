@@ -32,7 +32,25 @@ pub enum RememberError {
 /// Holds a state directory for one agent; it is free again when this is dropped or the process ends.
 #[derive(Debug)]
 pub struct StateLock {
-    _file: fs::File,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "held, never read"))]
+    file: fs::File,
+}
+
+#[cfg(unix)]
+impl StateLock {
+    /// Takes over the lock that another process holds by the same open file.
+    pub fn adopt(descriptor: std::os::fd::OwnedFd) -> Self {
+        Self {
+            file: descriptor.into(),
+        }
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for StateLock {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 /// Takes `state_dir`, so that a second agent does not rewrite what a first one follows.
@@ -47,7 +65,7 @@ pub fn lock(state_dir: &Path) -> Result<StateLock, RememberError> {
     make_private(state_dir).map_err(failed)?;
     let file = fs::File::create(state_dir.join("agent.lock")).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(StateLock { _file: file }),
+        Ok(()) => Ok(StateLock { file }),
         Err(fs::TryLockError::WouldBlock) => Err(RememberError::InUse(state_dir.to_owned())),
         Err(fs::TryLockError::Error(error)) => Err(failed(error)),
     }

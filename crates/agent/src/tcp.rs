@@ -5,28 +5,43 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use spawnpoint_net::{LocalSocket, Meter, PlayerStream, SessionEnd, Splice, StreamError, read_header};
+use spawnpoint_net::{
+    Ends, Halves, LocalSocket, Meter, Opening, PlayerStream, Session, SessionEnd, Sessions, StreamError, read_header,
+};
 use spawnpoint_ops::{Event, Events};
-use spawnpoint_proto::ResetCode;
 use spawnpoint_proto::stream::StreamHeader;
+use spawnpoint_proto::{ResetCode, SessionId};
 
 use crate::tunnels::{OpenTunnel, OpenTunnels};
 
 /// A relay sends the header with the stream's first packet.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Carries the player of one stream, holding `place` as long.
-pub(crate) async fn carry(tunnels: OpenTunnels, events: Events, mut stream: PlayerStream, place: Arc<()>) {
+/// What a player who comes meets.
+pub(crate) struct Visitors {
+    pub tunnels: OpenTunnels,
+    pub sessions: Arc<Sessions>,
+    pub events: Events,
+    /// The carrier that the player came on.
+    pub epoch: u64,
+}
+
+/// Takes a stream of the relay: a new player, who holds `place` as long as they stay, or one who goes on.
+pub(crate) async fn meet(visitors: Visitors, mut stream: PlayerStream, place: Arc<()>) {
     let header = tokio::time::timeout(HEADER_DEADLINE, read_header(stream.incoming())).await;
-    let (tunnel, session, player) = match header {
+    let opening = match header {
         Ok(Ok(StreamHeader::Open {
             tunnel,
             session,
             player,
-            ..
-        })) => (tunnel, session, player),
-        // This agent never shows a ticket, so no relay has a session of its to resume.
-        Ok(Ok(StreamHeader::Resume { .. })) => return stream.cut(ResetCode::UnknownSession),
+            local,
+        })) => Opening {
+            session,
+            tunnel,
+            player,
+            local,
+        },
+        Ok(Ok(StreamHeader::Resume { session, from, taken })) => return visitors.go_on(stream, session, from, taken),
         Ok(Err(StreamError::Ended(_))) => return,
         Ok(Err(StreamError::Violation(violation))) => {
             tracing::warn!(
@@ -37,36 +52,92 @@ pub(crate) async fn carry(tunnels: OpenTunnels, events: Events, mut stream: Play
         }
         Err(_) => return stream.cut(ResetCode::BadHeader),
     };
-    let Some(tunnel) = tunnels.expect(tunnel).await else {
+    let Some(tunnel) = visitors.tunnels.expect(opening.tunnel).await else {
         return stream.cut(ResetCode::UnknownTunnel);
     };
+    // A carrier that was lost meanwhile brings the player again on the next one.
+    let Some(session) = visitors.sessions.join(opening, visitors.epoch) else {
+        return;
+    };
+    // Cannot fail: everything begins at the start.
+    let _ = session.offer(stream, visitors.epoch, 0);
     let scope = tunnel.scope.clone();
+    // Outside the task, which a tunnel that closes may never let begin.
+    let entry = Entry {
+        sessions: visitors.sessions,
+        session,
+    };
     scope.spawn(async move {
-        play(&tunnel, events, session.to_string(), player, stream).await;
+        play(&tunnel, visitors.events, entry).await;
         drop(place);
     });
 }
 
-async fn play(tunnel: &OpenTunnel, events: Events, session: String, player: SocketAddr, mut stream: PlayerStream) {
-    let socket = match tunnel.origin.connect().await {
-        Ok(socket) => socket,
-        Err(code) => return stream.cut(code),
-    };
-    let mut socket = LocalSocket::new(socket);
-    let visit = Visit::begin(events, tunnel, session, player);
+impl Visitors {
+    /// Gives a session its stream on this carrier.
+    fn go_on(&self, stream: PlayerStream, session: SessionId, from: u64, taken: u64) {
+        if self.sessions.epoch() != self.epoch {
+            // What an older carrier says of it does not count any more.
+            return;
+        }
+        let Some(session) = self.sessions.get(session) else {
+            return stream.cut(ResetCode::UnknownSession);
+        };
+        if session.taken() != from || session.offer(stream, self.epoch, taken).is_err() {
+            tracing::warn!(session = %session.id(), "a session cannot go on: the relay is not where it said");
+            session.end(SessionEnd::RemoteReset(ResetCode::UnknownSession));
+        }
+    }
+}
+
+/// A session's place in its link's table, for as long as anything of it is left here.
+pub(crate) struct Entry {
+    pub sessions: Arc<Sessions>,
+    pub session: Arc<Session>,
+}
+
+impl Entry {
+    /// Sees the session to its end whose socket is closed, and whose relay does not know everything yet.
+    #[cfg(unix)]
+    pub async fn settle(self) {
+        self.session.settle(SessionEnd::Finished, &mut Halves::default()).await;
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.session.cut(ResetCode::TunnelClosed);
+        self.sessions.remove(&self.session);
+    }
+}
+
+async fn play(tunnel: &OpenTunnel, events: Events, entry: Entry) {
+    match tunnel.origin.connect().await {
+        Ok(socket) => carry(tunnel, events, entry, LocalSocket::new(socket)).await,
+        Err(code) => entry.session.cut(code),
+    }
+}
+
+/// Carries a player whose game server has been reached, until the session ends.
+pub(crate) async fn carry(tunnel: &OpenTunnel, events: Events, entry: Entry, socket: LocalSocket) {
+    let Opening { session, player, .. } = entry.session.opening;
+    entry.session.set_socket(socket.get());
+    let visit = Visit::begin(events, tunnel, session.to_string(), player);
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
-    let splice = Splice {
+    let ends = Ends {
         socket: socket.get(),
-        stream,
         outgoing: &down,
         incoming: &up,
         head: None,
     };
-    let end = splice.run().await;
-    if end == SessionEnd::Finished {
-        drop(socket.into_inner());
+    let mut halves = Halves::default();
+    let end = entry.session.play(ends, &mut halves).await;
+    match end {
+        SessionEnd::Finished => socket.finish(),
+        _ => drop(socket),
     }
     visit.end(end.as_str(), up.total(), down.total());
+    entry.session.settle(end, &mut halves).await;
 }
 
 /// A player who is in; dropping it reports that they left.

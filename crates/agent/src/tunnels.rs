@@ -9,6 +9,8 @@ use spawnpoint_net::TaskScope;
 use spawnpoint_proto::{TunnelId, TunnelName};
 use tokio::sync::watch;
 
+#[cfg(unix)]
+use crate::handover::state::HandedTunnel;
 use crate::origin::Origin;
 
 /// Streams and control messages travel independently: a player may arrive before the message that announces the tunnel, never by much.
@@ -60,6 +62,23 @@ impl OpenTunnels {
         let announced = watch.wait_for(|open| open.contains_key(&id));
         let open = tokio::time::timeout(ANNOUNCE_DEADLINE, announced).await.ok()?.ok()?;
         open.get(&id).cloned()
+    }
+
+    /// The names of all that are open.
+    pub fn names(&self) -> Vec<TunnelName> {
+        self.0.borrow().values().map(|open| open.tunnel.name.clone()).collect()
+    }
+
+    /// All that are open, by id and name.
+    #[cfg(unix)]
+    pub fn ids(&self) -> Vec<HandedTunnel> {
+        let open = self.0.borrow();
+        open.iter()
+            .map(|(id, open)| HandedTunnel {
+                id: *id,
+                name: open.tunnel.name.clone(),
+            })
+            .collect()
     }
 
     /// How many are open.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[cfg(unix)]
+use crate::handover::{Descriptors, state::HandedFlow};
 use crate::origin::Origin;
 use crate::tcp::Visit;
 use crate::tunnels::{OpenTunnel, OpenTunnels};
@@ -49,11 +52,14 @@ pub(crate) struct Flows {
     outbox: DatagramOutbox,
     mirror: Mutex<FlowMirror<Flow>>,
     opened: Notify,
+    /// Cancelled when the flows' sockets are another process's to read.
+    hold: CancellationToken,
     drops: [AtomicU64; DropReason::ALL.len()],
 }
 
 /// What a flow holds; dropping it ends its task and reports that its player left.
 struct Flow {
+    player: SocketAddr,
     pipe: Arc<Pipe>,
     tunnel: Arc<OpenTunnel>,
     visit: Visit,
@@ -77,7 +83,13 @@ enum PipeState {
 }
 
 impl Flows {
-    pub fn new(events: Events, tunnels: OpenTunnels, outbox: DatagramOutbox, clock: Clock) -> Self {
+    pub fn new(
+        events: Events,
+        tunnels: OpenTunnels,
+        outbox: DatagramOutbox,
+        clock: Clock,
+        hold: CancellationToken,
+    ) -> Self {
         let idle = DEFAULT_IDLE + GRACE;
         let limits = Limits {
             idle,
@@ -91,6 +103,7 @@ impl Flows {
             outbox,
             mirror: Mutex::new(FlowMirror::new(limits)),
             opened: Notify::new(),
+            hold,
             drops: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -129,12 +142,18 @@ impl Flows {
         };
         let now = self.clock.now();
         let mut mirror = self.mirror();
+        if let Some(announced) = announced
+            && mirror.get(flow).is_some_and(|known| known.player != announced.player)
+        {
+            // A relay that lost its count gave the id to another player, who must not meet the socket of the first.
+            mirror.close(flow).into_iter().for_each(|flow| end(flow, "replaced"));
+        }
         let mut received = mirror.on_relay_packet(now, flow, announced, fragment, payload);
         if let Ok(Received::New(announcement, payload)) = received {
             let Some(tunnel) = self.tunnels.get(announcement.tunnel) else {
                 return self.drop_packet(DropReason::UnknownTunnel);
             };
-            let entry = self.open(flow, announcement, tunnel, scope);
+            let entry = self.enter(flow, announcement, tunnel, None, scope);
             if let Err(reason) = mirror.open(now, flow, entry) {
                 return self.drop_packet(reason);
             }
@@ -168,7 +187,15 @@ impl Flows {
         }
     }
 
-    fn open(self: &Arc<Self>, id: FlowId, announced: Announcement, tunnel: Arc<OpenTunnel>, scope: &TaskScope) -> Flow {
+    /// A flow with its task; `socket` is the one it already has.
+    fn enter(
+        self: &Arc<Self>,
+        id: FlowId,
+        announced: Announcement,
+        tunnel: Arc<OpenTunnel>,
+        socket: Option<Arc<UdpSocket>>,
+        scope: &TaskScope,
+    ) -> Flow {
         let pipe = Arc::new(Pipe {
             origin: tunnel.origin.clone(),
             state: Mutex::new(PipeState::Waiting(VecDeque::new())),
@@ -183,10 +210,12 @@ impl Flows {
             tokio::select! {
                 biased; // a closed flow sends nothing more
                 () = stopped.cancelled() => {}
-                () = flows.serve(id, &tunnel, &pipe) => {}
+                () = flows.hold.cancelled() => {}
+                () = flows.serve(id, &tunnel, &pipe, socket) => {}
             }
         });
         Flow {
+            player: announced.player,
             pipe,
             tunnel,
             visit,
@@ -194,10 +223,64 @@ impl Flows {
         }
     }
 
+    /// The flows as a successor needs them.
+    #[cfg(unix)]
+    pub fn hand(&self, tunnels: &OpenTunnels, descriptors: &mut Descriptors) -> io::Result<Vec<HandedFlow>> {
+        let mirror = self.mirror();
+        let mut flows = Vec::with_capacity(mirror.len());
+        for (id, flow) in mirror.iter() {
+            // A flow whose socket is still being opened is announced again by the relay.
+            let PipeState::Open(socket) = &*flow.pipe.state() else {
+                continue;
+            };
+            let Some((tunnel, _)) = tunnels.find(&flow.tunnel.tunnel.name) else {
+                continue;
+            };
+            flows.push(HandedFlow {
+                flow: id,
+                tunnel,
+                player: flow.player,
+                socket: descriptors.add(socket)?,
+                up: flow.pipe.up.load(Ordering::Relaxed),
+                down: flow.pipe.down.load(Ordering::Relaxed),
+            });
+        }
+        Ok(flows)
+    }
+
+    /// Goes on with a flow that another process had.
+    #[cfg(unix)]
+    pub fn restore(
+        self: &Arc<Self>,
+        handed: &HandedFlow,
+        tunnel: Arc<OpenTunnel>,
+        socket: std::os::fd::OwnedFd,
+        scope: &TaskScope,
+    ) -> io::Result<()> {
+        let socket = std::net::UdpSocket::from(socket);
+        socket.set_nonblocking(true)?;
+        let socket = Arc::new(UdpSocket::from_std(socket)?);
+        let announced = Announcement {
+            tunnel: handed.tunnel,
+            player: handed.player,
+        };
+        let entry = self.enter(handed.flow, announced, tunnel, Some(socket), scope);
+        entry.pipe.up.store(handed.up, Ordering::Relaxed);
+        entry.pipe.down.store(handed.down, Ordering::Relaxed);
+        // More than the table holds were never open.
+        let _ = self.mirror().open(self.clock.now(), handed.flow, entry);
+        self.opened.notify_one();
+        Ok(())
+    }
+
     /// Opens the flow's socket, hands over what has waited for it, then carries the server's packets back.
-    async fn serve(&self, id: FlowId, tunnel: &OpenTunnel, pipe: &Pipe) {
-        let socket = match tunnel.origin.open_udp().await {
-            Ok(socket) => Arc::new(socket),
+    async fn serve(&self, id: FlowId, tunnel: &OpenTunnel, pipe: &Pipe, socket: Option<Arc<UdpSocket>>) {
+        let opened = match socket {
+            Some(socket) => socket.writable().await.map(|()| socket),
+            None => tunnel.origin.open_udp().await.map(Arc::new),
+        };
+        let socket = match opened {
+            Ok(socket) => socket,
             Err(_) => {
                 self.drop_packet(DropReason::OriginRefused);
                 self.tell(id, Kind::Close);
@@ -273,9 +356,9 @@ impl Flows {
     }
 
     /// Ends every flow, with the link.
-    pub fn close(&self) {
+    pub fn close(&self, reason: &'static str) {
         let closed = self.mirror().close_if(|_, _| true);
-        closed.into_iter().for_each(|(_, flow)| end(flow, "link_lost"));
+        closed.into_iter().for_each(|(_, flow)| end(flow, reason));
         self.report();
     }
 

@@ -59,7 +59,7 @@ pub struct Players {
 /// `[links]`: the connections to agents.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Links {
-    /// How long public ports stay open for an agent that is away.
+    /// How long sessions and public ports wait for an agent that is away.
     pub resume_window: Duration,
     /// Agents at once.
     pub max_links: u32,
@@ -254,7 +254,7 @@ impl Links {
         let default = Self::default();
         let mut links = document.section("links");
         Self {
-            resume_window: links.duration("resume_window", default.resume_window, SECS(1)..=SECS(600)),
+            resume_window: links.duration("resume_window", default.resume_window, Duration::ZERO..=SECS(600)),
             max_links: links.count("max_links", default.max_links, 1..=65_535),
             max_tunnels_per_host: links.count("max_tunnels_per_host", default.max_tunnels_per_host, 1..=255),
             handshake_timeout: links.duration(

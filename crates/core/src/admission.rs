@@ -206,6 +206,20 @@ impl Gate {
         })
     }
 
+    /// Gives a player a place who was in before, in the process that this one follows; no limit counts.
+    pub fn readmit(&self, now: Time, ip: IpAddr, host: &Arc<HostPlaces>) -> Permit {
+        let mut state = self.state();
+        let prefix = state.place(now, Prefix::of(ip));
+        state.prefixes.entry(prefix).or_default().active += 1;
+        state.active += 1;
+        host.active.fetch_add(1, Ordering::Relaxed);
+        Permit {
+            gate: self.clone(),
+            prefix,
+            host: host.clone(),
+        }
+    }
+
     /// Lets nobody in any more.
     pub fn drain(&self) {
         self.state().draining = true;

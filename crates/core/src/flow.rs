@@ -18,7 +18,7 @@ use spawnpoint_proto::datagram::Fragment;
 use spawnpoint_proto::fragment::{Joined, Reassembler};
 
 pub use mirror::{FlowMirror, Received};
-pub use table::{Ended, FlowTable, Known};
+pub use table::{Ended, FlowSnapshot, FlowTable, Known};
 
 /// Incomplete packets of one table, in bytes; beyond this further fragments are dropped.
 pub const MAX_REASSEMBLY: usize = 8 * 1024 * 1024;

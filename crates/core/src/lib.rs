@@ -1,10 +1,11 @@
 //! Who may enter, where they go, how they survive.
 //!
-//! The rules of the tunnel without its sockets: grants, admission, routes, UDP flows, fair queues, backoff and drain. Nothing here reads a clock,
-//! draws a random number or waits: callers pass what they know and act on what is returned. So every rule runs in a simulation exactly as it runs
-//! in production (`tests/sim` of the workspace drives these types through millions of hostile steps from a seed).
+//! The rules of the tunnel without its sockets: grants and tokens, admission, routes, UDP flows, fair queues, TCP streams that outlive the connection
+//! which carries them, backoff and drain. Nothing here reads a clock, draws a random number or waits: callers pass what they know and act on what is
+//! returned. So every rule runs in a simulation exactly as it runs in production (`tests/sim` of the workspace drives these types through millions of
+//! hostile steps from a seed).
 //!
-//! Bytes of TCP sessions never pass through here.
+//! Bytes of TCP sessions are kept here for a peer that may need them again ([`stream`]), and never looked at.
 
 pub mod admission;
 pub mod backoff;
@@ -14,5 +15,6 @@ pub mod grant;
 pub mod outbox;
 pub mod port;
 pub mod route;
+pub mod stream;
 pub mod token;
 pub mod tuning;

@@ -203,6 +203,27 @@ impl<L: Clone> Registry<L> {
         })
     }
 
+    /// Enters a tunnel that `link` held in the process that this one follows, under the id that it had there.
+    ///
+    /// # Errors
+    /// [`OpenError::UnknownLink`] or [`OpenError::PortTaken`]; the book is unchanged then.
+    pub fn restore(&mut self, link: LinkId, spec: TunnelSpec, id: TunnelId) -> Result<(), OpenError> {
+        if self.at_port((spec.protocol, spec.port)).is_some() {
+            return Err(OpenError::PortTaken);
+        }
+        let entry = self.links.get_mut(&link).ok_or(OpenError::UnknownLink)?;
+        entry.next_tunnel = entry.next_tunnel.max(id.0.wrapping_add(1));
+        let key = (entry.host, spec.name);
+        let tunnel = Tunnel {
+            protocol: spec.protocol,
+            port: spec.port,
+            game: spec.game,
+            holder: Holder::Link(link, id),
+        };
+        self.tunnels.insert(key, tunnel);
+        Ok(())
+    }
+
     /// Closes a tunnel that `link` holds and frees its port at once; returns the tunnel's id.
     pub fn close(&mut self, link: LinkId, name: &TunnelName) -> Option<TunnelId> {
         let key = (self.links.get(&link)?.host, name.clone());

@@ -91,6 +91,20 @@ impl ControlWriter {
     pub async fn frame(&mut self, frame: &Frame) -> Result<(), ControlError> {
         let mut wire = BytesMut::new();
         frame.encode(&mut wire);
+        self.write(wire).await
+    }
+
+    /// Sends several messages at once; see [`ControlWriter::frame`].
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn messages(&mut self, messages: &[Message]) -> Result<(), ControlError> {
+        let mut wire = BytesMut::new();
+        messages.iter().for_each(|message| message.to_frame().encode(&mut wire));
+        self.write(wire).await
+    }
+
+    async fn write(&mut self, wire: BytesMut) -> Result<(), ControlError> {
         self.stream
             .write_chunk(wire.freeze())
             .await

@@ -91,6 +91,16 @@ pub struct Dialed {
     pub endpoint: Endpoint,
 }
 
+/// Moves an agent's endpoint to a fresh socket, and its connections with it: the old one may be bound to an address that is gone. Each connection says
+/// at once where it is now.
+///
+/// # Errors
+/// When the machine gives no socket.
+pub fn move_socket(endpoint: &Endpoint) -> io::Result<()> {
+    let socket = bind_udp(SocketAddr::from(([0u16; 8], 0))).map_err(|error| error.source)?;
+    endpoint.rebind(socket)
+}
+
 /// Resolves the relay of an invite.
 ///
 /// # Errors

@@ -1,17 +1,22 @@
 //! QUIC endpoints and the settings of their connections.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use spawnpoint_core::tuning::{Congestion, Tuning};
 
-use crate::listen::{BindError, bind_udp};
+use crate::listen::BindError;
 
 /// Datagrams that may wait inside QUIC; what waits longer waits in our own fair queues. Two dozen packets cover the pacing of a fast line.
 const DATAGRAM_SEND_BUFFER: usize = 32 * 1024;
@@ -81,32 +86,142 @@ fn settings(tuning: &Tuning) -> TransportConfig {
 #[derive(Clone, Copy)]
 pub struct RelayKeys(pub [u8; 64]);
 
-/// Opens the relay's endpoint on `address`.
+/// The relay's endpoint.
 ///
-/// # Errors
-/// [`BindError`] naming the address.
-pub fn bind_relay(
-    address: SocketAddr,
-    tls: rustls::ServerConfig,
-    transport: Arc<TransportConfig>,
-    keys: &RelayKeys,
-) -> Result<quinn::Endpoint, BindError> {
-    let socket = bind_udp(address)?;
-    let crypto =
-        QuicServerConfig::try_from(tls).map_err(|error| BindError::new("udp", address, io::Error::other(error)))?;
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    server
-        .transport_config(transport)
-        .max_incoming(MAX_INCOMING)
-        .migration(true);
-    // With the key kept, the new process can tell agents of the old one that their connection is gone, instead of leaving them to time out.
-    let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &keys.0);
-    let mut config = EndpointConfig::new(Arc::new(reset_key));
-    // The new process must also recognise the old one's connection ids as its own kind, or it drops such packets without an answer.
-    let id_key = keys.0.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
-    quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
-        .map_err(|error| BindError::new("udp", address, error))
+/// Its socket can be handed to a successor: it is silenced then, so that packets wait in the kernel for whoever listens next.
+#[derive(Debug)]
+pub struct RelayEndpoint {
+    /// The endpoint.
+    pub endpoint: quinn::Endpoint,
+    /// The same socket, to hand over and to begin anew on.
+    socket: std::net::UdpSocket,
+    deafness: Arc<Deafness>,
+}
+
+/// Whether a socket is deaf, and who waits for it to hear again.
+#[derive(Debug, Default)]
+struct Deafness {
+    is_deaf: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl RelayEndpoint {
+    /// Opens the endpoint on an open socket; agents can come at once, unless `is_silent`.
+    ///
+    /// # Errors
+    /// [`BindError`] naming the socket's address.
+    pub fn open(
+        socket: std::net::UdpSocket,
+        tls: rustls::ServerConfig,
+        transport: Arc<TransportConfig>,
+        keys: &RelayKeys,
+        is_silent: bool,
+    ) -> Result<Self, BindError> {
+        let address = socket.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+        let failed = |error| BindError::new("udp", address, error);
+        let crypto = QuicServerConfig::try_from(tls).map_err(|error| failed(io::Error::other(error)))?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(transport)
+            .max_incoming(MAX_INCOMING)
+            .migration(true);
+        // With the key kept, the new process can tell agents of the old one that their connection is gone, instead of leaving them to time out.
+        let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &keys.0);
+        let mut config = EndpointConfig::new(Arc::new(reset_key));
+        // The new process must also recognise the old one's connection ids as its own kind, or it drops such packets without an answer.
+        let id_key = keys.0.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+        let deafness = Arc::new(Deafness::default());
+        deafness.is_deaf.store(is_silent, Ordering::Relaxed);
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let wrapped = Arc::new(SilentSocket {
+            socket: runtime
+                .wrap_udp_socket(socket.try_clone().map_err(failed)?)
+                .map_err(failed)?,
+            deafness: deafness.clone(),
+        });
+        let endpoint =
+            quinn::Endpoint::new_with_abstract_socket(config, Some(server), wrapped, runtime).map_err(failed)?;
+        Ok(Self {
+            endpoint,
+            socket,
+            deafness,
+        })
+    }
+
+    /// Another descriptor of the socket.
+    ///
+    /// # Errors
+    /// When the kernel has none to give.
+    pub fn socket(&self) -> io::Result<std::net::UdpSocket> {
+        self.socket.try_clone()
+    }
+
+    /// Takes nothing from the socket any more; what is said here still leaves by it.
+    pub fn silence(&self) {
+        self.deafness.is_deaf.store(true, Ordering::SeqCst);
+    }
+
+    /// Listens again after [`RelayEndpoint::silence`].
+    pub fn listen_again(&self) {
+        self.deafness.is_deaf.store(false, Ordering::SeqCst);
+        let waiting = self
+            .deafness
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A UDP socket that can be made deaf.
+#[derive(Debug)]
+struct SilentSocket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    deafness: Arc<Deafness>,
+}
+
+impl AsyncUdpSocket for SilentSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.socket.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.socket.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        if self.deafness.is_deaf.load(Ordering::Relaxed) {
+            *self.deafness.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+            // It may hear again since.
+            if self.deafness.is_deaf.load(Ordering::SeqCst) {
+                return Poll::Pending;
+            }
+        }
+        self.socket.poll_recv(context, buffers, metas)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.socket.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.socket.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.socket.may_fragment()
+    }
 }
 
 /// The agent's settings for one connection.

@@ -9,9 +9,9 @@
 //! ->  u32 length | u32 descriptors | body | one mark for every 128 descriptors, which travel with that very byte
 //! <-  one acknowledgement for each mark
 //! ```
-//! The receiver reads a mark by itself and no read goes past one: the kernel closes descriptors that a plain read runs into, and ends the read early, which
-//! tokio would take for an empty socket. The kernel counts a
-//! user's descriptors in flight against the limit of open files (`ETOOMANYREFS`); so no more than [`WINDOW`] marks wait to be acknowledged.
+//! The receiver reads a mark by itself and no read goes past one: the kernel closes descriptors that a plain read runs into, and ends the read early,
+//! which tokio would take for an empty socket. The kernel counts a user's descriptors in flight against the limit of open files (`ETOOMANYREFS`), so no
+//! more than [`WINDOW`] marks wait to be acknowledged.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -31,6 +32,15 @@ use tokio::process::{Child, Command};
 
 /// Set in the environment of a process that takes over from another.
 const VARIABLE: &str = "SPAWNPOINT_HANDOVER";
+
+/// Its value in the successor.
+const SUCCESSOR: &str = "1";
+
+/// Its value in the process that starts the successor.
+const BETWEEN: &str = "0";
+
+/// A process that only starts another takes no longer.
+const BETWEEN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Descriptors that travel together. Linux takes 253 at most, other systems fewer bytes of them.
 const BATCH: usize = 128;
@@ -117,6 +127,17 @@ impl Channel {
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = StdUnixStream::pair()?;
         Ok((Self::from_std(ours)?, theirs.into()))
+    }
+
+    /// The channel whose one end is `end`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O.
+    pub fn of(end: OwnedFd) -> io::Result<Self> {
+        Self::from_std(StdUnixStream::from(end))
     }
 
     /// Takes the channel over that this process was given as its standard input, which is `/dev/null` from then on. Called once, before anything reads
@@ -302,27 +323,57 @@ fn receive_batch(stream: &UnixStream) -> io::Result<Batch> {
 }
 
 /// Starts `program` with `arguments` as the successor of this process: the channel is its standard input, standard output and standard error are ours,
-/// and [`is_successor`] is true in it. It lives on when the returned handle is dropped, and when this process ends.
+/// and [`is_successor`] is true in it.
+///
+/// It is started by a process in between that ends at once ([`pass_on`]), so that it is nobody's child but the service manager's: one that is told of
+/// a new main process waits for its own children only. It lives on when this process ends.
 ///
 /// # Errors
 /// When the program cannot be started.
 ///
 /// # Panics
 /// Outside a tokio runtime with I/O.
-pub fn spawn_successor(program: &Path, arguments: &[OsString], channel_end: OwnedFd) -> io::Result<Child> {
+pub async fn spawn_successor(program: &Path, arguments: &[OsString], channel_end: OwnedFd) -> io::Result<()> {
+    let mut between = spawn(program, arguments, channel_end, BETWEEN)?;
+    match tokio::time::timeout(BETWEEN_DEADLINE, between.wait()).await {
+        Ok(ended) => match ended?.success() {
+            true => Ok(()),
+            false => Err(io::Error::other("it ended at once: its own words above say why")),
+        },
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn spawn(program: &Path, arguments: &[OsString], channel_end: OwnedFd, role: &str) -> io::Result<Child> {
     Command::new(program)
         .args(arguments)
-        .env(VARIABLE, "1")
+        .env(VARIABLE, role)
         .stdin(Stdio::from(channel_end))
         .stdout(Stdio::inherit())
         .stderr(Stdio::inherit())
-        .kill_on_drop(false)
         .spawn()
+}
+
+/// The process in between: starts the successor with what this one was given. The first thing that a program does when [`is_between`] is true, and the last.
+///
+/// # Errors
+/// When the program cannot be started.
+pub fn pass_on() -> io::Result<()> {
+    std::process::Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env(VARIABLE, SUCCESSOR)
+        .spawn()
+        .map(drop)
+}
+
+/// Whether this process only starts a successor.
+pub fn is_between() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|value| value == BETWEEN)
 }
 
 /// Whether this process was started by [`spawn_successor`], and so has a channel to take over. Its own children inherit the variable.
 pub fn is_successor() -> bool {
-    std::env::var_os(VARIABLE).is_some_and(|value| value == "1")
+    std::env::var_os(VARIABLE).is_some_and(|value| value == SUCCESSOR)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Sockets, QUIC carriers and the tasks that move bytes.
 //!
 //! This is where the tunnel touches the machine: certificates and TLS settings, QUIC endpoints, dialling a relay by name, the control stream's frames,
-//! the pumps between a player's socket and its stream, batches of UDP packets, and the scope in which every task lives; also what a process owes to the
-//! machine around it: its sockets to a successor, answers to its owner, its state to a supervisor, an eye on its own addresses. It knows the bytes of
+//! sessions, whose pumps go on from one carrier to the next, batches of UDP packets, and the scope in which every task lives; also what a process owes to
+//! the machine around it: its sockets to a successor, answers to its owner, its state to a supervisor, an eye on its own addresses. It knows the bytes of
 //! `spawnpoint-proto` and the rules of `spawnpoint-core`, but no host, no tunnel and no route: relay and agent compose those.
 
+mod carrier;
 mod clock;
 mod control;
 mod dial;
@@ -18,29 +19,32 @@ mod listen;
 mod local;
 mod outbox;
 mod probe;
-mod pump;
 mod random;
 mod scope;
+mod session;
+mod socket;
 mod stream;
 mod supervisor;
 pub mod tls;
 mod udp;
 
+pub use carrier::PlayerStream;
 pub use clock::{Clock, unix_now};
 pub use control::{ControlError, ControlReader, ControlWriter};
-pub use dial::{DialError, Dialed, dial};
-pub use endpoint::{FIRST_PLAYERS, RelayKeys, agent_settings, bind_relay, relay_settings};
+pub use dial::{DialError, Dialed, dial, move_socket};
+pub use endpoint::{FIRST_PLAYERS, RelayEndpoint, RelayKeys, agent_settings, relay_settings};
 #[cfg(unix)]
-pub use handover::{Channel, ChannelError, is_successor, spawn_successor};
+pub use handover::{Channel, ChannelError, is_between, is_successor, pass_on, spawn_successor};
 pub use interfaces::AddressWatch;
 pub use listen::{BindError, bind_tcp, bind_udp, canonical, is_local_name};
 #[cfg(unix)]
 pub use local::{LocalError, LocalReply, LocalRequest, LocalServer, ask};
 pub use outbox::DatagramOutbox;
 pub use probe::wait_for_answer;
-pub use pump::{LocalSocket, Meter, PlayerStream, SessionEnd, Splice, abort};
 pub use random::{random_bytes, random_unit};
 pub use scope::TaskScope;
+pub use session::{Ends, Halves, Meter, Opening, Session, SessionEnd, Sessions};
+pub use socket::{LocalSocket, abort};
 pub use stream::{StreamError, read_header};
 pub use supervisor::{NotifyError, notify};
 pub use udp::{PacketBuffers, PacketSocket};

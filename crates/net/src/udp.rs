@@ -112,6 +112,13 @@ impl PacketSocket {
     }
 }
 
+#[cfg(unix)]
+impl std::os::fd::AsFd for PacketSocket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// Errors that a peer's machine caused by what it answered to an earlier packet.
 fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;

@@ -60,6 +60,31 @@ impl Admin {
         })
     }
 
+    /// Goes on with a listener that another process has opened.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn adopt(
+        listener: std::net::TcpListener,
+        metrics: RelayMetrics,
+        ready: Arc<AtomicBool>,
+    ) -> Result<Self, AdminError> {
+        let address = listener.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+        let fail = |source| AdminError { address, source };
+        listener.set_nonblocking(true).map_err(fail)?;
+        let listener = TcpListener::from_std(listener).map_err(fail)?;
+        Ok(Self {
+            listener,
+            address,
+            state: Shared { metrics, ready },
+        })
+    }
+
+    /// The listener, to hand over to another process.
+    pub const fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+
     /// The address that it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address

@@ -15,6 +15,9 @@ pub enum Event {
     Ready {
         /// `relay` or `agent`.
         role: &'static str,
+        /// This process; another one after an upgrade in place.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pid: Option<u32>,
         /// Relay: the address for agents.
         #[serde(skip_serializing_if = "Option::is_none")]
         listen: Option<SocketAddr>,
@@ -44,6 +47,37 @@ pub enum Event {
         link: String,
         /// Why, in one word of the field's terms.
         reason: String,
+    },
+    /// A link without a connection waits for its agent, with its sessions.
+    Parked {
+        /// The host's name at the relay.
+        host: String,
+        /// The link's id.
+        link: String,
+        /// How many TCP sessions wait.
+        sessions: usize,
+        /// How long, in milliseconds.
+        window_ms: u64,
+    },
+    /// A link goes on with a new connection, and its sessions with it.
+    Resumed {
+        /// The host's name at the relay.
+        host: String,
+        /// The link's id.
+        link: String,
+        /// How many TCP sessions go on.
+        sessions: usize,
+        /// How long it was without a connection, in milliseconds.
+        pause_ms: u64,
+    },
+    /// A link's agent did not come back in time; its sessions end.
+    Expired {
+        /// The host's name at the relay.
+        host: String,
+        /// The link's id.
+        link: String,
+        /// How many TCP sessions end.
+        sessions: usize,
     },
     /// The agent waits before it tries the relay again.
     Reconnecting {
@@ -205,6 +239,7 @@ mod tests {
         );
         let ready = Event::Ready {
             role: "agent",
+            pid: None,
             listen: None,
             admin: None,
             relay: "203.0.113.5:7843".into(),

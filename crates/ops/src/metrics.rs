@@ -8,8 +8,12 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use spawnpoint_core::flow::DropReason;
+
+/// Pauses in seconds that the histogram tells apart: a round trip, a blink, the resume window.
+const PAUSES: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0];
 
 /// Which tunnel.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -66,6 +70,10 @@ pub struct RelayMetrics {
     bytes: Family<DirectionLabels, Counter>,
     denied: Family<ReasonLabels, Counter>,
     dropped: Family<DropLabels, Counter>,
+    links_parked: Gauge,
+    resumed: Counter,
+    expired: Counter,
+    pause: Histogram,
 }
 
 impl Default for RelayMetrics {
@@ -79,7 +87,7 @@ impl Default for RelayMetrics {
             }};
         }
         // Counters get their `_total` from the encoder.
-        let links = metric!("links_active", "Links that are up");
+        let links = metric!("links_active", "Links, with those that wait for their agents");
         let handshakes = metric!("handshakes", "Agents that introduced themselves, by outcome");
         let violations = metric!("violations", "Offences of agents against the protocol, by kind");
         let link_rtt = metric!("link_rtt_seconds", "Round trip between relay and agent");
@@ -94,6 +102,22 @@ impl Default for RelayMetrics {
             "datagrams_dropped",
             "UDP packets that went no further, by tunnel and reason"
         );
+        let links_parked = metric!("links_parked", "Links that wait for their agents, with their sessions");
+        let resumed = metric!(
+            "sessions_resumed",
+            "TCP sessions that went on with a new connection of their link"
+        );
+        let expired = metric!(
+            "sessions_expired",
+            "TCP sessions that ended because their agent did not come back in time"
+        );
+        let pause = Histogram::new(PAUSES);
+        register(
+            &mut registry,
+            "session_pause_seconds",
+            "How long resumed sessions were without a connection",
+            &pause,
+        );
         let registry = Arc::new(registry);
         Self {
             registry,
@@ -106,6 +130,10 @@ impl Default for RelayMetrics {
             bytes,
             denied,
             dropped,
+            links_parked,
+            resumed,
+            expired,
+            pause,
         }
     }
 }
@@ -131,6 +159,22 @@ impl RelayMetrics {
     /// How many links are up.
     pub fn set_links(&self, links: usize) {
         self.links.set(links as i64);
+    }
+
+    /// As many links more, or less, wait for their agents.
+    pub fn link_parked(&self, change: i64) {
+        self.links_parked.inc_by(change);
+    }
+
+    /// Sessions go on after `pause` seconds without a connection.
+    pub fn sessions_resumed(&self, sessions: usize, pause: f64) {
+        self.resumed.inc_by(sessions as u64);
+        (0..sessions).for_each(|_| self.pause.observe(pause));
+    }
+
+    /// The agent of these sessions did not come back in time.
+    pub fn sessions_expired(&self, sessions: usize) {
+        self.expired.inc_by(sessions as u64);
     }
 
     /// The round trip to a host's agent, in seconds.
@@ -242,6 +286,10 @@ mod tests {
         metrics.bytes(&tunnel)[0].inc_by(10);
         metrics.denied("player_rate");
         metrics.dropped(&tunnel, "too_old", 3);
+        metrics.link_parked(2);
+        metrics.link_parked(-1);
+        metrics.sessions_resumed(3, 0.2);
+        metrics.sessions_expired(4);
         metrics.dropped(&tunnel, "queue_full", 0);
         let text = metrics.render();
         for line in [
@@ -252,6 +300,10 @@ mod tests {
             r#"relay_sessions_active{host="desk",tunnel="mc",protocol="tcp"} 1"#,
             r#"relay_sessions_total{protocol="tcp",end="finished"} 1"#,
             r#"relay_bytes_total{host="desk",tunnel="mc",protocol="tcp",direction="up"} 10"#,
+            "relay_links_parked 1",
+            "relay_sessions_resumed_total 3",
+            "relay_sessions_expired_total 4",
+            r#"relay_session_pause_seconds_bucket{le="0.25"} 3"#,
             r#"relay_players_denied_total{reason="player_rate"} 1"#,
             r#"relay_datagrams_dropped_total{host="desk",tunnel="mc",reason="too_old"} 3"#,
         ] {

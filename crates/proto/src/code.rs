@@ -109,6 +109,10 @@ codes! {
         Internal = 7, "internal";
         /// The relay has as many links as it can hold.
         Busy = 8, "busy";
+        /// The process makes way for its successor, which has its sessions: come back at once.
+        Upgrade = 9, "upgrade";
+        /// The peer has opened a newer connection for the same link.
+        Superseded = 10, "superseded";
     }
 }
 

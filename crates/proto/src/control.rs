@@ -4,8 +4,8 @@
 //! have something to say. Bodies are CBOR maps with numbered fields: numbers are never reused, unknown ones are skipped, new ones are optional. A
 //! kind that a build does not know is answered with [`Message::Unsupported`] and otherwise ignored.
 //!
-//! Sessions are meant to outlive a connection, so the link has an id and a [`Ticket`], sessions have ids, and both sides can say how many bytes of
-//! a session they have [`Delivered`].
+//! Sessions outlive a connection, so the link has an id and a [`Ticket`], sessions have ids, and both sides say how many bytes of a session they
+//! have [`Delivered`]: lazily while a connection carries them, all at once when the next one takes over.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -30,6 +30,18 @@ pub const MAX_TEXT: usize = 180;
 /// The most sessions that one message may name.
 pub const MAX_SESSIONS: usize = 2048;
 
+/// The most sessions that a hello names itself, since it comes from a peer who is not known yet.
+pub const MAX_HELLO_SESSIONS: usize = 256;
+
+/// The largest window that a peer may claim; its other end keeps as much for each session.
+pub const MAX_WINDOW: u32 = 16 << 20;
+
+/// The most lost sessions that a welcome names, so that it fits into a frame beside every tunnel.
+pub const MAX_LOST: usize = 512;
+
+/// The most sessions that a link may have when it is taken up again.
+pub const MAX_RESUMED: usize = 65_536;
+
 /// The agent introduces itself.
 #[derive(Clone, Debug, Encode, Decode)]
 #[cbor(map)]
@@ -52,6 +64,9 @@ pub struct Hello {
     /// The link to take up again, if the agent had one.
     #[n(5)]
     pub resume: Option<ResumeLink>,
+    /// Bytes of one session that may be on their way to the agent, who has not taken them yet; absent when it cannot take up a session again.
+    #[n(6)]
+    pub window: Option<u32>,
 }
 
 /// Which link an agent wants to go on with.
@@ -64,9 +79,12 @@ pub struct ResumeLink {
     /// The ticket of the welcome that made it.
     #[n(1)]
     pub ticket: Ticket,
-    /// Where each session of the link stands at the agent.
+    /// Where the sessions of the link stand at the agent; the first [`MAX_HELLO_SESSIONS`] of them.
     #[n(2)]
     pub sessions: Vec<Delivered>,
+    /// How many [`Delivered`] messages with further sessions follow the hello at once.
+    #[n(3)]
+    pub more: Option<u32>,
 }
 
 /// One tunnel that the agent wants open.
@@ -109,15 +127,19 @@ pub struct Welcome {
     /// What became of each tunnel asked for, in the order of the hello.
     #[n(4)]
     pub tunnels: Vec<TunnelReply>,
-    /// The sessions that go on, when a link was taken up again.
-    #[n(5)]
-    pub resumed: Vec<Delivered>,
+    // Number 5 told which sessions go on; a stream of its own tells that of each.
     /// The relay's software and its version, for the agent's log.
     #[n(6)]
     pub software: String,
     /// The name under which the relay knows the host.
     #[n(7)]
     pub host: String,
+    /// Bytes of one session that may be on their way to the relay, who has not taken them yet; absent when it cannot take up a session again.
+    #[n(8)]
+    pub window: Option<u32>,
+    /// The sessions of the hello that the relay does not have any more. One beyond [`MAX_LOST`] ends when no stream came for it within the agent's window.
+    #[n(9)]
+    pub lost: Option<Vec<SessionId>>,
 }
 
 /// What became of a tunnel that was asked for.
@@ -189,14 +211,14 @@ pub struct Reject {
     pub text: String,
 }
 
-/// How many bytes of a session its sender of this message has handed to its local socket.
+/// How much of a session the sender of this message has taken over from its peer, and will not need again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Delivered {
     /// The session.
     #[n(0)]
     pub session: SessionId,
-    /// Bytes from the start of the session.
+    /// Bytes from the start of the session; the end of the direction, if that was taken over too, counts as one more.
     #[n(1)]
     pub offset: u64,
 }
@@ -310,9 +332,17 @@ impl Message {
                 hello.tunnels.len(),
                 hello.resume.as_ref().map_or(0, |resume| resume.sessions.len()),
             ),
-            Self::Welcome(welcome) => (welcome.tunnels.len(), welcome.resumed.len()),
+            Self::Welcome(welcome) => (welcome.tunnels.len(), welcome.lost.as_ref().map_or(0, Vec::len)),
             _ => (0, 0),
         };
+        let window = match &message {
+            Self::Hello(hello) => hello.window,
+            Self::Welcome(welcome) => welcome.window,
+            _ => None,
+        };
+        if window.is_some_and(|window| window > MAX_WINDOW) {
+            return Err(Violation::MalformedMessage);
+        }
         let versions = if let Self::Hello(hello) = &message {
             hello.versions.len()
         } else {

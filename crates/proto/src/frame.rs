@@ -16,7 +16,7 @@ use crate::Violation;
 pub const MAX_FRAME: usize = 64 * 1024;
 
 /// The largest frame after its length field, in bytes, from a peer that has not shown a token.
-pub const MAX_HELLO: usize = 16 * 1024;
+pub const MAX_HELLO: usize = 32 * 1024;
 
 const LENGTH: usize = 4;
 const KIND: usize = 2;

@@ -133,6 +133,7 @@ mod tests {
             software: String::new(),
             tunnels: Vec::new(),
             resume: None,
+            window: None,
         }
     }
 
@@ -143,7 +144,8 @@ mod tests {
             ticket: None,
             resume_window_ms: 0,
             tunnels: Vec::new(),
-            resumed: Vec::new(),
+            window: None,
+            lost: None,
             software: String::new(),
             host: "desk".into(),
         }

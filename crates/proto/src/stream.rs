@@ -7,7 +7,7 @@
 //! |      |        | follows the fields it knows                |
 //! +------+--------+--------------------------------------------+
 //! kind 1 (open):   tunnel u32 | session u64 | player address | local address
-//! kind 2 (resume): session u64 | from u64
+//! kind 2 (resume): session u64 | from u64 | taken u64
 //! address: 4 or 6 (one byte) | 4 or 16 bytes | port u16          integers are big-endian
 //! ```
 //! The player's bytes follow at once; nothing is awaited.
@@ -47,6 +47,8 @@ pub enum StreamHeader {
         session: SessionId,
         /// The offset of the first byte that follows.
         from: u64,
+        /// How much of the other direction the relay has taken over, as in [`Delivered`](crate::control::Delivered).
+        taken: u64,
     },
 }
 
@@ -68,9 +70,10 @@ impl StreamHeader {
                 put_address(&mut out, *local);
                 OPEN
             }
-            Self::Resume { session, from } => {
+            Self::Resume { session, from, taken } => {
                 out.put_u64(session.0);
                 out.put_u64(*from);
+                out.put_u64(*taken);
                 RESUME
             }
         };
@@ -101,6 +104,7 @@ impl StreamHeader {
             RESUME => Ok(Self::Resume {
                 session: SessionId(body.try_get_u64().map_err(|_| SHORT)?),
                 from: body.try_get_u64().map_err(|_| SHORT)?,
+                taken: body.try_get_u64().map_err(|_| SHORT)?,
             }),
             _ => Err(Violation::UnexpectedStream),
         }
@@ -169,9 +173,10 @@ mod tests {
         assert_eq!(
             hex(StreamHeader::Resume {
                 session: SessionId(77),
-                from: 9
+                from: 9,
+                taken: 10
             }),
-            "0210000000000000004d0000000000000009"
+            "0218000000000000004d0000000000000009000000000000000a"
         );
     }
 
@@ -197,11 +202,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_survive_the_wire(tunnel: u32, session: u64, player: SocketAddr, local: SocketAddr, from: u64) {
+        fn headers_survive_the_wire(tunnel: u32, session: u64, player: SocketAddr, local: SocketAddr, from: u64, taken: u64) {
             let plain = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
             let open = StreamHeader::Open { tunnel: TunnelId(tunnel), session: SessionId(session), player: plain(player), local: plain(local) };
             prop_assert_eq!(decode(&open.encode()), Ok(open));
-            let resume = StreamHeader::Resume { session: SessionId(session), from };
+            let resume = StreamHeader::Resume { session: SessionId(session), from, taken };
             prop_assert_eq!(decode(&resume.encode()), Ok(resume));
         }
 

@@ -39,6 +39,9 @@ pub enum Violation {
     /// The control stream ended although the link did not.
     #[error("control stream ended early")]
     ControlEnded,
+    /// An offset that no byte of the session has, or one that was given up long ago.
+    #[error("session offset out of range")]
+    OffsetOutOfRange,
     /// The peer did not speak in time.
     #[error("no hello in time")]
     HandshakeTimeout,
@@ -59,6 +62,7 @@ impl Violation {
             Self::FragmentMismatch => "fragment_mismatch",
             Self::OversizePacket => "oversize_packet",
             Self::ControlEnded => "control_ended",
+            Self::OffsetOutOfRange => "offset_out_of_range",
             Self::HandshakeTimeout => "handshake_timeout",
         }
     }

@@ -67,7 +67,13 @@ impl Context {
         }
     }
 
-    /// A number that no session of this process had before.
+    /// Goes on with the numbers of another process.
+    #[cfg(unix)]
+    pub fn set_next_session(&self, next: u64) {
+        self.next_session.store(next, Ordering::Relaxed);
+    }
+
+    /// A number that no session of this relay had before.
     pub fn next_session(&self) -> SessionId {
         SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
     }

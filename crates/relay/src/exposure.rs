@@ -27,15 +27,31 @@ use crate::udp::UdpTunnel;
 /// A pause after an accept that failed for want of descriptors or memory, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
+/// A task that takes players ends at its next wait.
+const PAUSE_DEADLINE: Duration = Duration::from_secs(1);
+
 /// An open public port; it closes when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Exposure {
-    scope: TaskScope,
-    packets: Option<Arc<PacketSocket>>,
+    context: Arc<Context>,
+    port: PublicPort,
+    routes: watch::Receiver<Routes>,
+    socket: PublicSocket,
+    /// Players who are told why they cannot enter.
+    refusing: Arc<TaskScope>,
+    /// The task that takes players, while it may.
+    taking: Option<TaskScope>,
+}
+
+/// The socket of a public port.
+#[derive(Clone, Debug)]
+enum PublicSocket {
+    Tcp(Arc<TcpListener>),
+    Udp(Arc<PacketSocket>),
 }
 
 impl Exposure {
-    /// Opens `port` and starts accepting.
+    /// Opens `port`; [`Exposure::take_players`] starts it.
     pub fn open(
         context: &Arc<Context>,
         port: PublicPort,
@@ -43,27 +59,76 @@ impl Exposure {
         parent: &CancellationToken,
     ) -> Result<Self, BindError> {
         let address = SocketAddr::new(context.config.players.bind, port.1);
-        let scope = TaskScope::new(parent);
-        let mut packets = None;
-        match port.0 {
+        let socket = match port.0 {
+            Protocol::Tcp => PublicSocket::Tcp(Arc::new(bind_tcp(address)?)),
+            Protocol::Udp => PublicSocket::udp(bind_udp(address)?).map_err(|source| BindError {
+                protocol: "udp",
+                address,
+                source,
+            })?,
+        };
+        Ok(Self::new(context, port, routes, parent, socket))
+    }
+
+    /// Goes on with a socket that another process has opened.
+    #[cfg(unix)]
+    pub fn adopt(
+        context: &Arc<Context>,
+        port: PublicPort,
+        routes: watch::Receiver<Routes>,
+        parent: &CancellationToken,
+        descriptor: std::os::fd::OwnedFd,
+    ) -> std::io::Result<Self> {
+        let socket = match port.0 {
             Protocol::Tcp => {
-                let doorman = Doorman {
-                    context: context.clone(),
-                    port,
-                    routes,
-                };
-                scope.spawn(doorman.accept(bind_tcp(address)?, TaskScope::new(scope.token())));
+                let listener = std::net::TcpListener::from(descriptor);
+                listener.set_nonblocking(true)?;
+                PublicSocket::Tcp(Arc::new(TcpListener::from_std(listener)?))
             }
             Protocol::Udp => {
-                let socket = PacketSocket::new(bind_udp(address)?).map_err(|source| BindError {
-                    protocol: "udp",
-                    address,
-                    source,
-                })?;
-                let socket = Arc::new(socket);
-                packets = Some(socket.clone());
+                let socket = std::net::UdpSocket::from(descriptor);
+                socket.set_nonblocking(true)?;
+                PublicSocket::udp(socket)?
+            }
+        };
+        Ok(Self::new(context, port, routes, parent, socket))
+    }
+
+    fn new(
+        context: &Arc<Context>,
+        port: PublicPort,
+        routes: watch::Receiver<Routes>,
+        parent: &CancellationToken,
+        socket: PublicSocket,
+    ) -> Self {
+        Self {
+            context: context.clone(),
+            port,
+            routes,
+            socket,
+            refusing: Arc::new(TaskScope::new(parent)),
+            taking: None,
+        }
+    }
+
+    /// Starts to take players, or goes on with it.
+    pub fn take_players(&mut self) {
+        let scope = TaskScope::new(self.refusing.token());
+        let (context, port, routes) = (self.context.clone(), self.port, self.routes.clone());
+        match self.socket.clone() {
+            PublicSocket::Tcp(listener) => {
+                let refusing = self.refusing.clone();
+                let doorman = Doorman {
+                    context,
+                    port,
+                    routes,
+                    refusing,
+                };
+                scope.spawn(doorman.accept(listener));
+            }
+            PublicSocket::Udp(socket) => {
                 let receiver = Receiver {
-                    context: context.clone(),
+                    context,
                     port,
                     routes,
                     target: None,
@@ -71,19 +136,38 @@ impl Exposure {
                 scope.spawn(receiver.receive(socket));
             }
         }
-        Ok(Self { scope, packets })
+        self.taking = Some(scope);
+    }
+
+    /// Takes nobody for now; whoever comes waits in the kernel.
+    pub async fn pause(&mut self) {
+        if let Some(scope) = self.taking.take() {
+            scope.close(PAUSE_DEADLINE).await;
+        }
     }
 
     /// The socket, when the port carries packets.
     pub fn packets(&self) -> Option<Arc<PacketSocket>> {
-        self.packets.clone()
+        match &self.socket {
+            PublicSocket::Tcp(_) => None,
+            PublicSocket::Udp(socket) => Some(socket.clone()),
+        }
     }
 
-    /// Closes a listener. A port of packets stays: players who are in still need it, and admission refuses new ones.
-    pub fn stop_accepting(&mut self) {
-        if self.packets.is_none() {
-            self.scope.cancel();
+    /// The port's socket, to hand over.
+    #[cfg(unix)]
+    pub fn descriptor(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        use std::os::fd::AsFd;
+        match &self.socket {
+            PublicSocket::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            PublicSocket::Udp(socket) => socket.as_fd().try_clone_to_owned(),
         }
+    }
+}
+
+impl PublicSocket {
+    fn udp(socket: std::net::UdpSocket) -> std::io::Result<Self> {
+        Ok(Self::Udp(Arc::new(PacketSocket::new(socket)?)))
     }
 }
 
@@ -92,10 +176,11 @@ struct Doorman {
     context: Arc<Context>,
     port: PublicPort,
     routes: watch::Receiver<Routes>,
+    refusing: Arc<TaskScope>,
 }
 
 impl Doorman {
-    async fn accept(self, listener: TcpListener, refusing: TaskScope) {
+    async fn accept(self, listener: Arc<TcpListener>) {
         loop {
             let (socket, player) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -111,7 +196,7 @@ impl Doorman {
             let player = canonical(player);
             let routes = self.routes.borrow().clone();
             let Some(route) = routes.get(self.port) else {
-                abort(socket);
+                abort(&socket);
                 continue;
             };
             match self.enter(route, player.ip()) {
@@ -119,10 +204,10 @@ impl Doorman {
                     let game = route.game.clone();
                     let inner = tunnel.clone();
                     tunnel.scope.spawn(async move {
-                        tcp::carry(&inner, link.connection.clone(), socket, player, game.as_deref(), permit).await;
+                        tcp::carry(&inner, link, socket, player, game.as_deref(), permit).await;
                     });
                 }
-                Err(reason) => self.deny(route, socket, player, reason, &refusing),
+                Err(reason) => self.deny(route, socket, player, reason),
             }
         }
     }
@@ -130,6 +215,9 @@ impl Doorman {
     fn enter(&self, route: &Route<Arc<Link>>, ip: IpAddr) -> Result<(Arc<Link>, Arc<Tunnel>, Permit), DenyReason> {
         let (link, id) = route.target.as_ref().ok_or(DenyReason::NoAgent)?;
         let tunnel = link.tunnel(*id).ok_or(DenyReason::NoAgent)?;
+        if link.is_away() {
+            return Err(DenyReason::NoAgent);
+        }
         let permit = self
             .context
             .players
@@ -137,24 +225,17 @@ impl Doorman {
         Ok((link.clone(), tunnel, permit))
     }
 
-    fn deny(
-        &self,
-        route: &Route<Arc<Link>>,
-        socket: TcpStream,
-        player: SocketAddr,
-        reason: DenyReason,
-        refusing: &TaskScope,
-    ) {
+    fn deny(&self, route: &Route<Arc<Link>>, socket: TcpStream, player: SocketAddr, reason: DenyReason) {
         self.context.metrics.denied(reason.as_str());
         tracing::debug!(%player, tunnel = %route.name, reason = reason.as_str(), "player denied");
         // Whoever comes too often gets no conversation out of it.
         let is_worth_words = reason != DenyReason::PlayerRate && refuse::has_words(route.game.as_deref());
         match self.context.refusals.clone().try_acquire_owned() {
-            Ok(place) if is_worth_words => refusing.spawn(async move {
+            Ok(place) if is_worth_words => self.refusing.spawn(async move {
                 refuse::tell(socket, refuse::words_for_denied(reason), &[]).await;
                 drop(place);
             }),
-            _ => abort(socket),
+            _ => abort(&socket),
         }
     }
 }

@@ -1,9 +1,13 @@
-//! One welcomed agent: its control messages, its datagrams, its tunnels.
+//! One agent's link, which outlives the connections that carry it: its control messages, its datagrams, its tunnels, its sessions.
 //!
-//! The link task owns the control stream. Players' tasks see the link only through [`Link`]: the connection to open streams on, and the tunnels by id.
+//! The link task owns the control stream of the present carrier. Players' tasks see the link only through [`Link`]: the carrier to open streams on, the
+//! sessions, and the tunnels by id. When a carrier dies the link is parked, see [`resume`].
 
 mod guard;
+#[cfg(unix)]
+mod handover;
 mod opening;
+mod resume;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,18 +16,28 @@ use std::time::Duration;
 use spawnpoint_core::admission::HostPlaces;
 use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::HostNumber;
-use spawnpoint_net::{ControlError, ControlReader, ControlWriter, DatagramOutbox, TaskScope, unix_now, var};
+use spawnpoint_core::token::SecretHash;
+use spawnpoint_net::{
+    ControlError, ControlReader, ControlWriter, DatagramOutbox, SessionEnd, Sessions, TaskScope, unix_now, var,
+};
 use spawnpoint_ops::{Event, describe};
-use spawnpoint_proto::control::{GoAway, Message, Refusal, TunnelReply, TunnelRequest, Unsupported};
+use spawnpoint_proto::control::{Delivered, GoAway, Hello, Message, Refusal, TunnelReply, TunnelRequest, Unsupported};
 use spawnpoint_proto::datagram::Header;
-use spawnpoint_proto::{CloseCode, LinkId, RefusalCode, TunnelId, TunnelName, Violation};
+use spawnpoint_proto::{CloseCode, LinkId, RefusalCode, SessionId, TunnelId, TunnelName, Violation};
 use spawnpoint_store::Host;
-use tokio::sync::mpsc;
+#[cfg(unix)]
+use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::meter::SessionMeter;
 use crate::registry::Registry;
 use crate::tunnel::Tunnel;
+
+#[cfg(unix)]
+pub(crate) use handover::{Rested, restore};
+pub(crate) use resume::Arrival;
 
 /// An agent that does not take a control message for this long is stuck.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
@@ -34,8 +48,17 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How often it is noted that a host is here.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
+/// How often the agent is told how far busy sessions are.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// Commands that may wait for the link task.
 const COMMANDS: usize = 256;
+
+/// An agent that has no stream to give for this long is full, or away for longer than a new player cares to wait.
+const MAX_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Players' tasks end this soon after their sessions.
+const SESSIONS_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A link as the rest of the relay sees it.
 #[derive(Debug)]
@@ -43,18 +66,50 @@ pub(crate) struct Link {
     pub id: LinkId,
     pub host: HostNumber,
     pub host_name: String,
-    pub connection: quinn::Connection,
     pub places: Arc<HostPlaces>,
+    pub sessions: Sessions,
+    /// What its agent shows to take it up again.
+    pub ticket: SecretHash,
+    /// How long a new player waits for the agent, before being told that it is away.
+    pub patience: Duration,
+    carrier: Mutex<Carrier>,
+    /// Since when TCP players are in, and what they have moved.
+    seats: Mutex<HashMap<SessionId, SeatRecord>>,
     outbox: DatagramOutbox,
     /// By lane, which no two open tunnels share.
     tunnels: Mutex<HashMap<u8, Arc<Tunnel>>>,
     commands: mpsc::Sender<Command>,
     /// Why it was closed from outside its task.
     closing: OnceLock<CloseCode>,
+    closed: CancellationToken,
+}
+
+/// What is known of a TCP player who is in.
+#[derive(Clone, Debug)]
+pub(crate) struct SeatRecord {
+    pub since: tokio::time::Instant,
+    /// From and to the player.
+    pub meters: Arc<[SessionMeter; 2]>,
+}
+
+/// What carries a link right now.
+#[derive(Clone, Debug)]
+enum Carrier {
+    /// A connection, and which of the link's connections it is.
+    Up(quinn::Connection, u64),
+    /// Nothing, since this moment.
+    Parked(tokio::time::Instant),
+}
+
+/// A connection with its control stream.
+pub(crate) struct Carriage {
+    pub connection: quinn::Connection,
+    pub reader: ControlReader,
+    pub writer: ControlWriter,
 }
 
 /// What the rest of the relay asks of a link.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Command {
     /// Another link of the host has this tunnel now.
     TunnelTaken(TunnelName, TunnelId),
@@ -62,17 +117,29 @@ pub(crate) enum Command {
     GoAway(Duration),
     /// End now.
     Close(CloseCode),
+    /// The link's agent has come on a new connection.
+    Arrive(Box<Arrival>),
+    /// Let no byte move until `go_on` is cancelled, and say what there is.
+    #[cfg(unix)]
+    Rest {
+        go_on: CancellationToken,
+        reply: oneshot::Sender<Rested>,
+    },
 }
 
-/// How a link ended.
+/// How a carrier, or with it the link, ended.
 #[derive(Debug)]
 enum End {
     /// The connection is gone.
     Lost(quinn::ConnectionError),
+    /// The agent has come on a newer connection.
+    Superseded(Box<Arrival>),
     /// We end it.
     Close(CloseCode),
     /// The agent broke the protocol.
     Violation(Violation),
+    /// No new carrier came in time.
+    Expired,
 }
 
 impl Link {
@@ -83,10 +150,43 @@ impl Link {
         }
     }
 
+    /// Hands an agent's new connection to the link; gives it back when the link has ended meanwhile.
+    pub fn arrive(&self, arrival: Box<Arrival>) -> Result<(), Box<Arrival>> {
+        self.commands
+            .try_send(Command::Arrive(arrival))
+            .map_err(|error| match error.into_inner() {
+                Command::Arrive(arrival) => arrival,
+                _ => unreachable!("what was sent comes back"),
+            })
+    }
+
     /// Ends the link at once, for `code`.
     pub fn close(&self, code: CloseCode) {
         let code = *self.closing.get_or_init(|| code);
-        self.connection.close(var(code.number()), code.as_str().as_bytes());
+        if let Carrier::Up(connection, _) = &*self.carrier() {
+            connection.close(var(code.number()), code.as_str().as_bytes());
+        }
+        self.closed.cancel();
+    }
+
+    /// Closes the connection that carries the link now; the link waits for another.
+    pub fn close_carrier(&self, code: CloseCode) {
+        if let Carrier::Up(connection, _) = &*self.carrier() {
+            connection.close(var(code.number()), code.as_str().as_bytes());
+        }
+    }
+
+    /// The connection that carries the link now, and which of its connections that is.
+    pub fn connection(&self) -> Option<(quinn::Connection, u64)> {
+        match &*self.carrier() {
+            Carrier::Up(connection, epoch) => Some((connection.clone(), *epoch)),
+            Carrier::Parked(_) => None,
+        }
+    }
+
+    /// Whether the agent has been away for longer than a new player is kept waiting.
+    pub fn is_away(&self) -> bool {
+        matches!(&*self.carrier(), Carrier::Parked(since) if since.elapsed() > self.patience)
     }
 
     /// The open tunnel with this id.
@@ -101,6 +201,15 @@ impl Link {
     fn tunnels(&self) -> MutexGuard<'_, HashMap<u8, Arc<Tunnel>>> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The books of the TCP players who are in.
+    pub fn seats(&self) -> MutexGuard<'_, HashMap<SessionId, SeatRecord>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn carrier(&self) -> MutexGuard<'_, Carrier> {
+        self.carrier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The link task's own state.
@@ -114,29 +223,38 @@ pub(crate) struct LinkTask {
     commands: mpsc::Receiver<Command>,
     /// What the agent asked for and has.
     requests: HashMap<TunnelName, (TunnelRequest, TunnelId)>,
+    /// Whether the agent can take the link up again.
+    is_resumable: bool,
+    /// The link's places at its host and at the relay.
+    _places: [OwnedSemaphorePermit; 2],
 }
 
 impl LinkTask {
-    /// A link of `host` over `connection`; it is in no book yet.
+    /// The link `id` of `host`; it has no carrier and is in no book yet. `ticket` is the hash of what takes it up again.
     pub fn new(
         context: &Arc<Context>,
         registry: &Registry,
         host: Host,
-        places: Arc<HostPlaces>,
-        connection: quinn::Connection,
+        (players, places): (Arc<HostPlaces>, [OwnedSemaphorePermit; 2]),
+        (id, ticket): (LinkId, SecretHash),
         parent: &CancellationToken,
     ) -> Self {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let link = Arc::new(Link {
-            id: LinkId(spawnpoint_net::random_bytes()),
+            id,
             host: HostNumber(host.id.0),
             host_name: host.name.to_string(),
-            connection,
-            places,
+            places: players,
+            sessions: Sessions::default(),
+            ticket,
+            patience: MAX_PATIENCE.min(context.config.links.resume_window / 2),
+            carrier: Mutex::new(Carrier::Parked(tokio::time::Instant::now())),
+            seats: Mutex::default(),
             outbox: DatagramOutbox::new(context.clock),
             tunnels: Mutex::default(),
             commands,
             closing: OnceLock::new(),
+            closed: CancellationToken::new(),
         });
         Self {
             link,
@@ -146,7 +264,35 @@ impl LinkTask {
             scope: TaskScope::new(parent),
             commands: receiver,
             requests: HashMap::new(),
+            is_resumable: false,
+            _places: places,
         }
+    }
+
+    /// The agent's window, if it can take up sessions again at a price that we pay: a session may keep that many bytes for it.
+    pub fn window_of(&self, hello: &Hello) -> Option<u32> {
+        let links = &self.context.config.links;
+        let most = links.transport.stream_window.saturating_mul(2);
+        let window = hello.window.filter(|_| !links.resume_window.is_zero())?;
+        if window > most {
+            tracing::warn!(
+                host = self.link.host_name,
+                window,
+                most,
+                "the agent's stream_window is more than twice the relay's: its sessions end with their connection"
+            );
+            return None;
+        }
+        Some(window)
+    }
+
+    /// The link is carried by `connection` from here on, to an agent whose window is `window`; returns the number of the carrier.
+    pub fn attach(&mut self, connection: &quinn::Connection, window: Option<u32>) -> u64 {
+        self.is_resumable = window.is_some();
+        let (epoch, _) = self.link.sessions.freeze();
+        self.link.sessions.set_window(window);
+        *self.link.carrier() = Carrier::Up(connection.clone(), epoch);
+        epoch
     }
 
     /// Closes a tunnel that the agent has, with its players.
@@ -170,26 +316,72 @@ impl LinkTask {
         });
     }
 
-    /// Runs the link until it ends.
-    pub async fn run(mut self, mut reader: ControlReader, mut writer: ControlWriter) {
+    /// Runs the link until it ends, on `carriage` first.
+    pub async fn run(self, carriage: Carriage) {
+        self.guard();
+        self.keep(Ok(carriage)).await;
+    }
+
+    /// Runs a link that waits for its agent.
+    #[cfg(unix)]
+    pub async fn run_parked(mut self) {
+        self.guard();
+        let first = self.wait_for_agent().await;
+        self.keep(first).await;
+    }
+
+    fn guard(&self) {
         let (link, context) = (self.link.clone(), self.context.clone());
-        let peer = spawnpoint_net::canonical(link.connection.remote_address());
+        self.scope.spawn(guard::guard(link, context, self.host.clone()));
+    }
+
+    async fn keep(mut self, mut next: Result<Carriage, End>) {
+        self.touch().await;
+        let mut last = None;
+        let end = loop {
+            let mut carriage = match next {
+                Ok(carriage) => carriage,
+                Err(end) => break end,
+            };
+            self.up(&carriage.connection);
+            let end = self.carry(&mut carriage).await;
+            self.count();
+            next = self.next_carriage(end, &carriage.connection).await;
+            last = Some(carriage.connection);
+        };
+        self.finish(end, last.as_ref()).await;
+    }
+
+    /// Reports that a carrier is up.
+    fn up(&self, connection: &quinn::Connection) {
+        let (link, peer) = (&self.link, spawnpoint_net::canonical(connection.remote_address()));
         tracing::info!(host = link.host_name, link = %link.id, %peer, "link up");
-        context.events.emit(Event::LinkUp {
+        self.context.events.emit(Event::LinkUp {
             host: link.host_name.clone(),
             link: link.id.to_string(),
             peer,
         });
-        let carrier = link.clone();
-        self.scope
-            .spawn(async move { carrier.outbox.run(&carrier.connection).await });
-        self.scope.spawn(read_datagrams(link.clone(), context.clone()));
+    }
 
-        self.scope
-            .spawn(guard::guard(link.clone(), context.clone(), self.host.clone()));
-        self.touch().await;
-        let end = self.serve(&mut reader, &mut writer).await;
-        self.finish(end).await;
+    /// Reports that a carrier is down.
+    fn down(&self, reason: &str) {
+        let link = &self.link;
+        tracing::info!(host = link.host_name, link = %link.id, reason, "link down");
+        self.context.events.emit(Event::LinkDown {
+            host: link.host_name.clone(),
+            link: link.id.to_string(),
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Serves one carrier until it ends.
+    async fn carry(&mut self, carriage: &mut Carriage) -> End {
+        let scope = TaskScope::new(self.scope.token());
+        let (link, connection) = (self.link.clone(), carriage.connection.clone());
+        scope.spawn(async move { link.outbox.run(&connection).await });
+        let connection = carriage.connection.clone();
+        scope.spawn(read_datagrams(self.link.clone(), connection, self.context.clone()));
+        self.serve(&mut carriage.reader, &mut carriage.writer).await
     }
 
     /// Notes that the host is here.
@@ -204,10 +396,14 @@ impl LinkTask {
         changes.mark_changed();
         let mut count = tokio::time::interval(COUNT_EVERY);
         let mut touch = tokio::time::interval_at(tokio::time::Instant::now() + TOUCH_EVERY, TOUCH_EVERY);
-        let stop = self.scope.token().clone();
+        let mut tell = tokio::time::interval(TELL_EVERY);
+        let (stop, link) = (self.scope.token().clone(), self.link.clone());
         loop {
             let result = tokio::select! {
                 () = stop.cancelled() => return End::Close(CloseCode::Shutdown),
+                () = link.closed.cancelled() => return End::Close(self.closing()),
+                ended = link.sessions.ended() => self.tell(ended, writer).await,
+                _ = tell.tick() => self.tell(link.sessions.take_news(), writer).await,
                 message = reader.message() => match message {
                     Ok(message) => self.on_message(message, writer).await,
                     Err(error) => Err(error.into()),
@@ -240,8 +436,8 @@ impl LinkTask {
                 Ok(())
             }
             Message::Unknown(kind) => self.send(writer, &Message::Unsupported(Unsupported { kind })).await,
-            // Offsets matter to a session that is taken up again, which this relay does not offer (its welcome has no ticket).
-            Message::Delivered(_) | Message::Unsupported(_) => Ok(()),
+            Message::Delivered(delivered) => self.link.sessions.on_delivered(delivered).map_err(End::Violation),
+            Message::Unsupported(_) => Ok(()),
             _ => Err(End::Violation(Violation::UnexpectedMessage)),
         }
     }
@@ -249,12 +445,9 @@ impl LinkTask {
     async fn on_command(&mut self, command: Command, writer: &mut ControlWriter) -> Result<(), End> {
         match command {
             Command::TunnelTaken(name, id) => {
-                if self.requests.get(&name).is_none_or(|(_, open)| *open != id) {
-                    // The agent has closed or reopened it meanwhile.
+                if !self.forget_taken(&name, id) {
                     return Ok(());
                 }
-                self.requests.remove(&name);
-                self.end_tunnel(id, "taken_over");
                 if self.requests.is_empty() {
                     return Err(End::Close(CloseCode::TakenOver));
                 }
@@ -271,7 +464,40 @@ impl LinkTask {
                 self.send(writer, &Message::GoAway(GoAway { deadline_ms })).await
             }
             Command::Close(code) => Err(End::Close(code)),
+            Command::Arrive(arrival) if arrival.is_here() => Err(End::Superseded(arrival)),
+            Command::Arrive(_) => Ok(()),
+            #[cfg(unix)]
+            Command::Rest { go_on, reply } => {
+                self.rest(&go_on, reply).await;
+                Ok(())
+            }
         }
+    }
+
+    /// Ends a tunnel that another link has taken; `false` when the agent has closed or reopened it meanwhile.
+    fn forget_taken(&mut self, name: &TunnelName, id: TunnelId) -> bool {
+        if self.requests.get(name).is_none_or(|(_, open)| *open != id) {
+            return false;
+        }
+        self.requests.remove(name);
+        self.end_tunnel(id, "taken_over");
+        true
+    }
+
+    /// Tells the agent how far sessions are.
+    async fn tell(&self, news: Vec<Delivered>, writer: &mut ControlWriter) -> Result<(), End> {
+        if !self.is_resumable || news.is_empty() {
+            return Ok(());
+        }
+        let messages: Vec<Message> = news.into_iter().map(Message::Delivered).collect();
+        match tokio::time::timeout(WRITE_DEADLINE, writer.messages(&messages)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(End::Close(CloseCode::Timeout)),
+        }
+    }
+
+    fn closing(&self) -> CloseCode {
+        self.link.closing.get().copied().unwrap_or(CloseCode::Internal)
     }
 
     /// The operator may have changed this host's grant; that it may not be here at all is seen to by [`guard`].
@@ -326,9 +552,10 @@ impl LinkTask {
     }
 
     fn count(&self) {
-        self.context
-            .metrics
-            .set_link_rtt(&self.link.host_name, self.link.connection.rtt().as_secs_f64());
+        if let Some((connection, _)) = self.link.connection() {
+            let rtt = connection.rtt().as_secs_f64();
+            self.context.metrics.set_link_rtt(&self.link.host_name, rtt);
+        }
         for (lane, dropped) in self.link.outbox.take_dropped() {
             if let Some(tunnel) = self.link.by_lane(lane) {
                 let counts = [
@@ -343,8 +570,14 @@ impl LinkTask {
         }
     }
 
-    async fn finish(self, end: End) {
-        let (link, context) = (&self.link, &self.context);
+    /// Ends the link for good; `connection` was its last.
+    async fn finish(mut self, end: End, connection: Option<&quinn::Connection>) {
+        let (link, context) = (self.link.clone(), self.context.clone());
+        // Nobody arrives here any more.
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            drop(command);
+        }
         self.count();
         self.touch().await;
         let (reason, code, expected_back) = match &end {
@@ -359,22 +592,32 @@ impl LinkTask {
                 context.metrics.violation(violation.as_str());
                 (violation.as_str(), Some(CloseCode::Violation), true)
             }
+            End::Expired => ("expired", None, false),
+            End::Superseded(_) => ("superseded", Some(CloseCode::Superseded), true),
         };
-        if let Some(code) = code {
-            link.connection.close(var(code.number()), reason.as_bytes());
+        if let (Some(code), Some(connection)) = (code, connection) {
+            connection.close(var(code.number()), reason.as_bytes());
         }
+        let is_expired = matches!(end, End::Expired);
+        link.sessions.end_all(match is_expired {
+            true => SessionEnd::Expired,
+            false => SessionEnd::LinkLost,
+        });
+        // So that each reports its own end; what closes the tunnel below ends whoever is left.
+        let _ = tokio::time::timeout(SESSIONS_DEADLINE, link.sessions.emptied()).await;
         let ids: Vec<TunnelId> = link.tunnels().values().map(|tunnel| tunnel.id).collect();
-        ids.into_iter().for_each(|id| self.end_tunnel(id, "link_lost"));
+        ids.into_iter()
+            .for_each(|id| self.end_tunnel(id, if is_expired { "expired" } else { "link_lost" }));
+        if matches!(end, End::Close(CloseCode::TakenOver)) {
+            self.registry.bury(link.id).await;
+        }
         self.registry.detach(link.id, expected_back).await;
         if !self.registry.is_linked(link.host).await {
             context.metrics.forget_link(&link.host_name);
         }
-        tracing::info!(host = link.host_name, link = %link.id, reason, "link down");
-        context.events.emit(Event::LinkDown {
-            host: link.host_name.clone(),
-            link: link.id.to_string(),
-            reason: reason.to_owned(),
-        });
+        if !is_expired {
+            self.down(reason);
+        }
         self.scope.close(Duration::from_secs(5)).await;
     }
 }
@@ -389,8 +632,8 @@ impl From<ControlError> for End {
     }
 }
 
-async fn read_datagrams(link: Arc<Link>, context: Arc<Context>) {
-    while let Ok(mut datagram) = link.connection.read_datagram().await {
+async fn read_datagrams(link: Arc<Link>, connection: quinn::Connection, context: Arc<Context>) {
+    while let Ok(mut datagram) = connection.read_datagram().await {
         let header = match Header::decode(&mut datagram) {
             Ok(header) => header,
             Err(violation) => {

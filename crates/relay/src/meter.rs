@@ -13,9 +13,10 @@ pub(crate) struct SessionMeter {
 }
 
 impl SessionMeter {
-    pub const fn new(tunnel: Counter) -> Self {
+    /// Counts on from what the session has moved before, which the tunnel does not count again.
+    pub const fn new(tunnel: Counter, before: u64) -> Self {
         Self {
-            session: AtomicU64::new(0),
+            session: AtomicU64::new(before),
             tunnel,
         }
     }

@@ -48,7 +48,7 @@ pub(crate) async fn tell(mut socket: TcpStream, words: &str, head: &[u8]) {
     let told = tokio::time::timeout(DEADLINE, converse(&mut socket, words, head)).await;
     match told {
         Ok(Ok(())) => {}
-        _ => abort(socket),
+        _ => abort(&socket),
     }
 }
 

@@ -3,7 +3,7 @@
 //! One task owns the book (`spawnpoint_core::route`) and the open public ports, and keeps the second in step with the first. Everybody else asks it through
 //! a bounded queue, or reads the routes that it publishes without asking. It never waits for a peer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::exposure::Exposure;
+#[cfg(unix)]
+use crate::handover::{Gathered, state::HandedPort};
+#[cfg(unix)]
+use crate::link::Rested;
 use crate::link::{Command as LinkCommand, Link};
 
 /// Requests that may wait; each is answered in microseconds, or the milliseconds of a bind.
@@ -23,6 +27,9 @@ const REQUESTS: usize = 256;
 
 /// Links of one host at once: a few machines, and the ghosts of agents that were restarted.
 const MAX_LINKS_PER_HOST: usize = 8;
+
+/// Links remembered that another agent took over; their agents come back within a resume window or not at all.
+const MAX_BURIED: usize = 256;
 
 /// The routes as players' tasks read them.
 pub(crate) type Routes = Arc<RouteTable<Arc<Link>>>;
@@ -92,8 +99,33 @@ enum Request {
         host: HostNumber,
         reply: oneshot::Sender<bool>,
     },
+    Find {
+        link: LinkId,
+        reply: oneshot::Sender<Found>,
+    },
+    Bury(LinkId),
+    #[cfg(unix)]
+    Rest {
+        go_on: CancellationToken,
+        reply: oneshot::Sender<Vec<oneshot::Receiver<Rested>>>,
+    },
+    #[cfg(unix)]
+    HandPorts(oneshot::Sender<std::io::Result<Gathered>>),
+    TakePlayers,
+    CloseCarriers(CloseCode, oneshot::Sender<()>),
     Drain(Duration),
     CloseAll(CloseCode),
+}
+
+/// What the supervisor knows of a link that an agent wants to take up again.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// It is here.
+    Here(Arc<Link>),
+    /// Another agent has taken everything it had.
+    TakenOver,
+    /// Nothing.
+    Unknown,
 }
 
 /// Asks the supervisor; clones ask the same one.
@@ -110,7 +142,11 @@ pub(crate) struct Supervisor {
     routes: watch::Sender<Routes>,
     open: HashMap<PublicPort, Exposure>,
     places: HashMap<HostNumber, Places>,
+    /// Links that ended because another agent took over, oldest first.
+    buried: VecDeque<LinkId>,
     draining: bool,
+    /// Nobody is let in for now, since a successor takes over.
+    resting: bool,
     stop: CancellationToken,
 }
 
@@ -157,7 +193,43 @@ impl Registry {
         self.ask(|reply| Request::Places { host, max, reply }).await
     }
 
-    /// Closes the public listeners and asks the agents to leave within `deadline`.
+    /// A link by its id.
+    pub async fn find(&self, link: LinkId) -> Found {
+        self.ask(|reply| Request::Find { link, reply })
+            .await
+            .unwrap_or(Found::Unknown)
+    }
+
+    /// Remembers that a link ended because another agent took over, so that the first does not come back and take over in turn.
+    pub async fn bury(&self, link: LinkId) {
+        self.tell(Request::Bury(link)).await;
+    }
+
+    /// Takes no more players and asks every link to rest, until `go_on` is cancelled and [`Registry::go_on`] is called; each link answers by itself. `None`
+    /// when the relay is going down.
+    #[cfg(unix)]
+    pub async fn rest(&self, go_on: &CancellationToken) -> Option<Vec<oneshot::Receiver<Rested>>> {
+        let go_on = go_on.clone();
+        self.ask(|reply| Request::Rest { go_on, reply }).await
+    }
+
+    /// The public ports for a successor, once every link rests.
+    #[cfg(unix)]
+    pub async fn hand_ports(&self) -> Option<std::io::Result<Gathered>> {
+        self.ask(Request::HandPorts).await
+    }
+
+    /// Takes players again.
+    pub async fn go_on(&self) {
+        self.tell(Request::TakePlayers).await;
+    }
+
+    /// Closes the connections of all links, whose agents come back to go on.
+    pub async fn close_carriers(&self, code: CloseCode) {
+        self.ask(|done| Request::CloseCarriers(code, done)).await;
+    }
+
+    /// Lets nobody in any more and asks the agents to leave within `deadline`.
     pub async fn drain(&self, deadline: Duration) {
         self.tell(Request::Drain(deadline)).await;
     }
@@ -190,7 +262,9 @@ impl Supervisor {
             routes: watch::Sender::default(),
             open: HashMap::new(),
             places: HashMap::new(),
+            buried: VecDeque::new(),
             draining: false,
+            resting: false,
             stop,
         };
         (supervisor, Registry { requests: sender })
@@ -215,6 +289,8 @@ impl Supervisor {
                     self.publish();
                 }
                 request = self.requests.recv() => match request {
+                    #[cfg(unix)]
+                    Some(Request::Rest { go_on, reply }) => drop(reply.send(self.rest(&go_on).await)),
                     Some(request) => self.handle(request),
                     None => return,
                 }
@@ -247,13 +323,7 @@ impl Supervisor {
                 let _ = reply.send(self.book.port(host, &name).map(|(_, port)| port));
             }
             Request::Places { host, max, reply } => {
-                let new = || Places {
-                    players: Arc::new(HostPlaces::new(max)),
-                    links: Arc::new(Semaphore::new(MAX_LINKS_PER_HOST)),
-                };
-                let places = self.places.entry(host).or_insert_with(new);
-                places.players.set_max(max);
-                let _ = reply.send(places.clone());
+                let _ = reply.send(self.places_of(host, max));
             }
             Request::NameAt { host, port, reply } => {
                 let _ = reply.send(self.book.name_at(host, port).cloned());
@@ -261,9 +331,35 @@ impl Supervisor {
             Request::IsLinked { host, reply } => {
                 let _ = reply.send(!self.book.links_of(host).is_empty());
             }
+            Request::Find { link, reply } => {
+                let here = self.book.links().find(|(id, _)| *id == link);
+                let found = match here {
+                    Some((_, here)) => Found::Here(here.clone()),
+                    None if self.buried.contains(&link) => Found::TakenOver,
+                    None => Found::Unknown,
+                };
+                let _ = reply.send(found);
+            }
+            Request::Bury(link) => {
+                if self.buried.len() >= MAX_BURIED {
+                    self.buried.pop_front();
+                }
+                self.buried.push_back(link);
+            }
+            #[cfg(unix)]
+            Request::Rest { .. } => unreachable!("it waits, and so has its place in the loop"),
+            Request::TakePlayers => {
+                self.resting = false;
+                self.open.values_mut().for_each(Exposure::take_players);
+            }
+            Request::CloseCarriers(code, done) => {
+                self.book.links().for_each(|(_, link)| link.close_carrier(code));
+                let _ = done.send(());
+            }
+            #[cfg(unix)]
+            Request::HandPorts(reply) => drop(reply.send(self.hand_ports())),
             Request::Drain(deadline) => {
                 self.draining = true;
-                self.open.values_mut().for_each(Exposure::stop_accepting);
                 self.book
                     .links()
                     .for_each(|(_, link)| link.command(LinkCommand::GoAway(deadline)));
@@ -293,7 +389,11 @@ impl Supervisor {
         let port = (spec.protocol, spec.port);
         if !self.open.contains_key(&port) {
             let exposure = Exposure::open(&self.context, port, self.routes.subscribe(), &self.stop);
-            self.open.insert(port, exposure.map_err(OpenFailure::PortBusy)?);
+            let mut exposure = exposure.map_err(OpenFailure::PortBusy)?;
+            if !self.resting {
+                exposure.take_players();
+            }
+            self.open.insert(port, exposure);
         }
         let name = spec.name.clone();
         let opened = self.book.open(link, spec).map_err(|_| OpenFailure::Refused)?;
@@ -305,6 +405,84 @@ impl Supervisor {
         }
         let socket = self.open.get(&port).and_then(Exposure::packets);
         Ok(Opened { id: opened.id, socket })
+    }
+
+    /// Stops taking players and asks every link to rest. Links may be asking for something meanwhile, so nobody waits for them here.
+    #[cfg(unix)]
+    async fn rest(&mut self, go_on: &CancellationToken) -> Vec<oneshot::Receiver<Rested>> {
+        self.resting = true;
+        for exposure in self.open.values_mut() {
+            exposure.pause().await;
+        }
+        let ask = |link: &Arc<Link>| {
+            let (reply, resting) = oneshot::channel();
+            let go_on = go_on.clone();
+            link.command(LinkCommand::Rest { go_on, reply });
+            resting
+        };
+        self.book.links().map(|(_, link)| ask(link)).collect()
+    }
+
+    #[cfg(unix)]
+    fn hand_ports(&self) -> std::io::Result<Gathered> {
+        let mut gathered = Gathered {
+            buried: self.buried.iter().copied().collect(),
+            ..Gathered::default()
+        };
+        for (&(protocol, port), exposure) in &self.open {
+            let socket = gathered.descriptors.add(exposure.descriptor()?)?;
+            gathered.ports.push(HandedPort { protocol, port, socket });
+        }
+        Ok(gathered)
+    }
+
+    /// Enters a port that another process has opened.
+    #[cfg(unix)]
+    pub fn adopt_port(&mut self, port: PublicPort, descriptor: std::os::fd::OwnedFd) -> std::io::Result<()> {
+        let exposure = Exposure::adopt(&self.context, port, self.routes.subscribe(), &self.stop, descriptor)?;
+        self.open.insert(port, exposure);
+        Ok(())
+    }
+
+    /// Remembers again which agents must not come back.
+    #[cfg(unix)]
+    pub fn adopt_buried(&mut self, buried: Vec<LinkId>) {
+        self.buried = buried.into();
+    }
+
+    /// The public socket of a port that carries packets.
+    #[cfg(unix)]
+    pub fn packets(&self, port: PublicPort) -> Option<Arc<PacketSocket>> {
+        self.open.get(&port).and_then(Exposure::packets)
+    }
+
+    /// Enters a link that another process had, with its tunnels.
+    #[cfg(unix)]
+    pub fn adopt_link(&mut self, link: &Arc<Link>, tunnels: Vec<(TunnelSpec, TunnelId)>) {
+        self.book.attach(link.id, link.host, link.clone());
+        for (spec, id) in tunnels {
+            let name = spec.name.clone();
+            if self.book.restore(link.id, spec, id).is_err() {
+                tracing::error!(host = link.host_name, tunnel = %name, "a tunnel could not be taken over: its port leads elsewhere");
+            }
+        }
+    }
+
+    /// Every link of the predecessor is entered: ports that lead nowhere close.
+    #[cfg(unix)]
+    pub fn adopted(&mut self) {
+        self.publish();
+    }
+
+    /// The places of a host.
+    pub fn places_of(&mut self, host: HostNumber, max: u32) -> Places {
+        let new = || Places {
+            players: Arc::new(HostPlaces::new(max)),
+            links: Arc::new(Semaphore::new(MAX_LINKS_PER_HOST)),
+        };
+        let places = self.places.entry(host).or_insert_with(new);
+        places.players.set_max(max);
+        places.clone()
     }
 
     /// Publishes the book and closes the ports that lead nowhere.

@@ -11,7 +11,9 @@ use spawnpoint_core::admission::{Gate, HostPlaces, Limits};
 use spawnpoint_core::drain::{Drain, Phase};
 use spawnpoint_net::identity::{IdentityError, load_or_make_secret};
 use spawnpoint_net::tls::{self, ShownCertificate};
-use spawnpoint_net::{BindError, Clock, RelayKeys, TaskScope, bind_relay, relay_settings, var};
+use spawnpoint_net::{BindError, Clock, RelayEndpoint, RelayKeys, TaskScope, bind_udp, relay_settings, var};
+#[cfg(unix)]
+use spawnpoint_ops::describe;
 use spawnpoint_ops::{Admin, AdminError, Event, Events, RelayMetrics};
 use spawnpoint_proto::{CertificateHash, CloseCode, host_port};
 use spawnpoint_store::{DataDir, DataDirLock, SqliteDirectory, StoreError};
@@ -20,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use crate::certificate;
 use crate::context::Context;
 use crate::directory::Hosts;
+#[cfg(unix)]
+use crate::link::LinkTask;
 use crate::office::{AGENT_PORT, CERTIFICATE_HASH, PUBLIC_HOST, VERIFY};
 use crate::registry::{Registry, Supervisor};
 use crate::welcome::Reception;
@@ -59,6 +63,9 @@ pub enum RelayError {
         "certificate.verify = \"name\" needs the name: set public_host, or --public-host NAME, to the one in the certificate"
     )]
     NoName,
+    /// The relay that was to be followed handed over nothing that can be used.
+    #[error("cannot take over from the running relay: {0}")]
+    TakeOver(String),
     /// A task that everything depends on has ended.
     #[error("the relay has failed: this is a mistake in it, its log says where")]
     Crashed,
@@ -89,46 +96,108 @@ pub struct RelayInfo {
 /// A running relay. Dropping it ends everything without grace; [`Relay::stop`] ends it with.
 pub struct Relay {
     info: RelayInfo,
-    context: Arc<Context>,
-    registry: Registry,
-    endpoint: quinn::Endpoint,
+    pub(crate) context: Arc<Context>,
+    pub(crate) registry: Registry,
+    pub(crate) agents: RelayEndpoint,
+    /// The admin listener, to hand over.
+    #[cfg(unix)]
+    pub(crate) admin: Option<std::os::fd::OwnedFd>,
     ready: Arc<AtomicBool>,
     /// Cancelled when the supervisor has ended unasked.
     crashed: CancellationToken,
     scope: TaskScope,
-    _lock: DataDirLock,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "held, never read"))]
+    pub(crate) lock: DataDirLock,
 }
 
-impl Relay {
-    /// Starts a relay on `data_dir`; when this returns, agents can come.
-    ///
-    /// # Errors
-    /// [`RelayError`], with the remedy.
-    pub async fn start(config: RelayConfig, data_dir: &Path, events: Events) -> Result<Self, RelayError> {
-        if config.certificate.verify == Verify::Name && config.public_host.is_none() {
-            return Err(RelayError::NoName);
-        }
-        // Phase 1, what is kept: the lock first, so that nothing below happens beside another relay.
-        let lock = DataDir::lock(data_dir)?;
+/// What a relay reads before it opens anything.
+pub(crate) struct Prepared {
+    config: RelayConfig,
+    data_dir: PathBuf,
+    directory: SqliteDirectory,
+    keys: RelayKeys,
+    certificate: CertificateHash,
+    shown: Arc<ShownCertificate>,
+    tls: rustls::ServerConfig,
+}
+
+/// A relay that is put together, but does not listen yet.
+pub(crate) struct Assembled {
+    info: RelayInfo,
+    pub(crate) context: Arc<Context>,
+    pub(crate) registry: Registry,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) scope: TaskScope,
+    ready: Arc<AtomicBool>,
+    admin: Option<Admin>,
+    keys: RelayKeys,
+    shown: Arc<ShownCertificate>,
+    tls: rustls::ServerConfig,
+    lock: DataDirLock,
+}
+
+impl Prepared {
+    /// Reads directory, certificate and keys. Nothing here disturbs another relay on the same data.
+    pub(crate) fn load(config: RelayConfig, data_dir: &Path) -> Result<Self, RelayError> {
         let directory = SqliteDirectory::open(data_dir)?;
         let identity = certificate::load(&config, data_dir)?;
         let keys = RelayKeys(load_or_make_secret(&data_dir.join("reset.key"))?);
         let certificate = identity.hash();
         let shown = Arc::new(ShownCertificate::new(identity).map_err(|error| RelayError::Tls(error.into()))?);
-
-        // Phase 2, what is open.
         let tls = tls::relay(shown.clone()).map_err(|error| RelayError::Tls(error.into()))?;
-        let transport = relay_settings(&config.links.transport);
-        let endpoint = bind_relay(config.listen, tls, transport, &keys).map_err(RelayError::Listen)?;
-        let listen = endpoint.local_addr().unwrap_or(config.listen);
+        Ok(Self {
+            config,
+            data_dir: data_dir.to_owned(),
+            directory,
+            keys,
+            certificate,
+            shown,
+            tls,
+        })
+    }
+
+    /// The data directory.
+    #[cfg(unix)]
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Whether agents may be awaited at `listen`, where another relay has awaited them.
+    #[cfg(unix)]
+    pub(crate) fn check_listen(&self, listen: SocketAddr) -> Result<(), RelayError> {
+        let wanted = self.config.listen.port();
+        if wanted == 0 || wanted == listen.port() {
+            return Ok(());
+        }
+        Err(RelayError::TakeOver(format!(
+            "it awaits agents at port {}, and the configuration now says {wanted}: restart it instead",
+            listen.port()
+        )))
+    }
+
+    /// Puts the relay together that awaits agents at `listen`.
+    pub(crate) async fn assemble(
+        self,
+        lock: DataDirLock,
+        listen: SocketAddr,
+        admin: impl AsyncFnOnce(SocketAddr, RelayMetrics, Arc<AtomicBool>) -> Result<Admin, AdminError>,
+        events: Events,
+    ) -> Result<Assembled, RelayError> {
+        let Self {
+            config,
+            data_dir,
+            directory,
+            keys,
+            certificate,
+            shown,
+            tls,
+        } = self;
         let metrics = RelayMetrics::default();
         let ready = Arc::new(AtomicBool::new(false));
         let admin = match config.admin {
-            Some(address) => Some(Admin::bind(address, metrics.clone(), ready.clone()).await?),
+            Some(address) => Some(admin(address, metrics.clone(), ready.clone()).await?),
             None => None,
         };
-
-        // Phase 3, what is told to invites.
         let (public_host, guessed) = match &config.public_host {
             Some(host) => (host.clone(), false),
             None => (guess_public_host(config.listen.ip()), true),
@@ -140,20 +209,8 @@ impl Relay {
             guessed,
             ports: config.players.ports.to_string(),
             certificate,
-            data_dir: data_dir.to_owned(),
+            data_dir,
         };
-        let hosts = Hosts::new(Arc::new(directory));
-        let settings = [
-            (PUBLIC_HOST, public_host.clone()),
-            (AGENT_PORT, listen.port().to_string()),
-            (CERTIFICATE_HASH, certificate.to_string()),
-            (VERIFY, config.certificate.verify.as_str().to_owned()),
-        ];
-        for (key, value) in settings {
-            hosts.set_setting(key, value).await?;
-        }
-
-        // Phase 4, what runs.
         let players = &config.players;
         let gate = Gate::new(Limits {
             players: players.max_players,
@@ -162,13 +219,64 @@ impl Relay {
             burst_per_prefix: players.new_players_burst,
             prefixes: PREFIXES,
         });
-        let files = config.certificate.files.clone();
-        let clock = Clock::default();
-        let handshakes = Gate::new(HANDSHAKES);
+        let (clock, handshakes) = (Clock::default(), Gate::new(HANDSHAKES));
+        let hosts = Hosts::new(Arc::new(directory));
         let context = Context::new(clock, config, public_host, hosts, metrics, events, gate, handshakes);
         let context = Arc::new(context);
         let scope = TaskScope::new(&CancellationToken::new());
         let (supervisor, registry) = Supervisor::new(&context, scope.token().clone());
+        Ok(Assembled {
+            info,
+            context,
+            registry,
+            supervisor,
+            scope,
+            ready,
+            admin,
+            keys,
+            shown,
+            tls,
+            lock,
+        })
+    }
+}
+
+impl Assembled {
+    async fn tell_invites(&self) -> Result<(), StoreError> {
+        tell_invites(&self.context, &self.info).await
+    }
+
+    /// Listens on `socket`: agents can come.
+    pub(crate) async fn run(mut self, socket: std::net::UdpSocket) -> Result<Relay, RelayError> {
+        self.tell_invites().await?;
+        self.lock.sign()?;
+        let relay = self.run_on(socket, false)?;
+        relay.announce();
+        Ok(relay)
+    }
+
+    /// Runs on the socket of a predecessor, which still listens there: [`Relay::go_on`] follows.
+    #[cfg(unix)]
+    pub(crate) fn run_silently(self, socket: std::net::UdpSocket) -> Result<Relay, RelayError> {
+        self.run_on(socket, true)
+    }
+
+    fn run_on(self, socket: std::net::UdpSocket, is_silent: bool) -> Result<Relay, RelayError> {
+        let transport = relay_settings(&self.context.config.links.transport);
+        let agents = RelayEndpoint::open(socket, self.tls.clone(), transport, &self.keys, is_silent)
+            .map_err(RelayError::Listen)?;
+        let Self {
+            info,
+            context,
+            registry,
+            supervisor,
+            scope,
+            ready,
+            admin,
+            shown,
+            lock,
+            ..
+        } = self;
         let supervised = scope.token().clone();
         let crashed = CancellationToken::new();
         let crash = crashed.clone().drop_guard();
@@ -180,9 +288,14 @@ impl Relay {
         });
         let watched = context.clone();
         scope.spawn(async move { watched.hosts.watch().await });
-        if let Some(files) = files {
+        if let Some(files) = context.config.certificate.files.clone() {
             scope.spawn(certificate::follow(files, shown, context.hosts.clone()));
         }
+        #[cfg(unix)]
+        let admin_descriptor = match &admin {
+            Some(admin) => std::os::fd::AsFd::as_fd(admin.listener()).try_clone_to_owned().ok(),
+            None => None,
+        };
         if let Some(admin) = admin {
             scope.spawn(admin.serve(scope.token().clone()));
         }
@@ -192,25 +305,79 @@ impl Relay {
             stop: scope.token().clone(),
             anyone: Arc::new(HostPlaces::new(u32::MAX)),
         };
-        scope.spawn(meet_agents(endpoint.clone(), reception, TaskScope::new(scope.token())));
-        ready.store(true, Ordering::Relaxed);
-        context.events.emit(Event::Ready {
-            role: "relay",
-            listen: Some(listen),
-            admin: info.admin,
-            relay: host_port(&info.public_host, listen.port()),
-            ports: Some(info.ports.clone()),
-        });
-        Ok(Self {
+        let meeting = TaskScope::new(scope.token());
+        scope.spawn(meet_agents(agents.endpoint.clone(), reception, meeting));
+        Ok(Relay {
             info,
             context,
             registry,
-            endpoint,
+            agents,
+            #[cfg(unix)]
+            admin: admin_descriptor,
             ready,
             crashed,
             scope,
-            _lock: lock,
+            lock,
         })
+    }
+}
+
+impl Relay {
+    /// Starts a relay on `data_dir`; when this returns, agents can come.
+    ///
+    /// # Errors
+    /// [`RelayError`], with the remedy.
+    pub async fn start(config: RelayConfig, data_dir: &Path, events: Events) -> Result<Self, RelayError> {
+        check(&config)?;
+        // The lock first, so that nothing below happens beside another relay.
+        let lock = DataDir::lock(data_dir)?;
+        let prepared = Prepared::load(config, data_dir)?;
+        let socket = bind_udp(prepared.config.listen).map_err(RelayError::Listen)?;
+        let listen = socket.local_addr().unwrap_or(prepared.config.listen);
+        let admin = async |address, metrics, ready| Admin::bind(address, metrics, ready).await;
+        prepared.assemble(lock, listen, admin, events).await?.run(socket).await
+    }
+
+    /// Goes on in place of a predecessor that has let go.
+    #[cfg(unix)]
+    pub(crate) async fn go_on(&mut self) {
+        self.agents.listen_again();
+        // What is told here is the same as before, as a rule; players are not sent away for it.
+        if let Err(error) = self.tell_invites().await {
+            tracing::error!(error = describe(&error), "invites could not be told where the relay is");
+        }
+        if let Err(error) = self.lock.sign() {
+            tracing::error!(
+                error = describe(&error),
+                "the lock of the data directory could not be signed"
+            );
+        }
+        self.announce();
+    }
+
+    /// Says that agents can come.
+    fn announce(&self) {
+        let info = &self.info;
+        self.ready.store(true, Ordering::Relaxed);
+        self.context.events.emit(Event::Ready {
+            role: "relay",
+            pid: Some(std::process::id()),
+            listen: Some(info.listen),
+            admin: info.admin,
+            relay: host_port(&info.public_host, info.listen.port()),
+            ports: Some(info.ports.clone()),
+        });
+    }
+
+    #[cfg(unix)]
+    async fn tell_invites(&self) -> Result<(), StoreError> {
+        tell_invites(&self.context, &self.info).await
+    }
+
+    /// Runs a link that waits for its agent.
+    #[cfg(unix)]
+    pub(crate) fn run_link(&self, task: LinkTask) {
+        self.scope.spawn_graceful(task.run_parked());
     }
 
     /// What runs.
@@ -264,16 +431,40 @@ impl Relay {
             }
         }
         self.registry.close_all(CloseCode::Shutdown).await;
-        self.endpoint.set_server_config(None);
+        self.agents.endpoint.set_server_config(None);
         // Links close themselves with their words; whoever is left is closed with the endpoint.
-        let _ = tokio::time::timeout(CLOSE_DEADLINE / 4, self.endpoint.wait_idle()).await;
-        self.endpoint.close(var(CloseCode::Shutdown.number()), b"shutdown");
-        let _ = tokio::time::timeout(CLOSE_DEADLINE, self.endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(CLOSE_DEADLINE / 4, self.agents.endpoint.wait_idle()).await;
+        self.agents
+            .endpoint
+            .close(var(CloseCode::Shutdown.number()), b"shutdown");
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, self.agents.endpoint.wait_idle()).await;
         self.scope.close(CLOSE_DEADLINE).await;
         context.events.emit(Event::Stopped {
             reason: "stopped on request".to_owned(),
         });
     }
+}
+
+/// What the configuration alone cannot tell.
+pub(crate) fn check(config: &RelayConfig) -> Result<(), RelayError> {
+    if config.certificate.verify == Verify::Name && config.public_host.is_none() {
+        return Err(RelayError::NoName);
+    }
+    Ok(())
+}
+
+/// Tells invites what they are to show.
+async fn tell_invites(context: &Context, info: &RelayInfo) -> Result<(), StoreError> {
+    let settings = [
+        (PUBLIC_HOST, info.public_host.clone()),
+        (AGENT_PORT, info.listen.port().to_string()),
+        (CERTIFICATE_HASH, info.certificate.to_string()),
+        (VERIFY, context.config.certificate.verify.as_str().to_owned()),
+    ];
+    for (key, value) in settings {
+        context.hosts.set_setting(key, value).await?;
+    }
+    Ok(())
 }
 
 async fn meet_agents(endpoint: quinn::Endpoint, reception: Reception, scope: TaskScope) {

@@ -19,6 +19,8 @@ use crate::udp::UdpTunnel;
 pub(crate) struct Tunnel {
     pub context: Arc<Context>,
     pub id: TunnelId,
+    /// Its public port.
+    pub port: u16,
     pub labels: TunnelLabels,
     pub places: Arc<HostPlaces>,
     /// Bytes from and to players.
@@ -54,11 +56,28 @@ impl Seat {
             session: session.to_string(),
             player,
         });
+        Self::new(context, labels, session, permit, Duration::ZERO)
+    }
+
+    /// Goes on with a player who has been in for `age`, in the process that this one follows.
+    pub fn restore(
+        context: &Arc<Context>,
+        labels: &TunnelLabels,
+        session: SessionId,
+        permit: Permit,
+        age: Duration,
+    ) -> Self {
+        context.metrics.session_started(labels);
+        Self::new(context, labels, session, permit, age)
+    }
+
+    fn new(context: &Arc<Context>, labels: &TunnelLabels, session: SessionId, permit: Permit, age: Duration) -> Self {
+        let now = tokio::time::Instant::now();
         Self {
             session,
             context: context.clone(),
             labels: labels.clone(),
-            started: tokio::time::Instant::now(),
+            started: now.checked_sub(age).unwrap_or(now),
             end: "tunnel_closed",
             bytes: [0; 2],
             meters: None,
@@ -78,7 +97,8 @@ impl Seat {
         self.meters = None;
     }
 
-    fn lasted(&self) -> Duration {
+    /// How long the player has been in.
+    pub fn lasted(&self) -> Duration {
         self.started.elapsed()
     }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use spawnpoint_core::admission::{DenyReason, HostPlaces};
+#[cfg(unix)]
+use spawnpoint_core::flow::FlowSnapshot;
 use spawnpoint_core::flow::{DropReason, Ended, FlowTable, Limits};
 use spawnpoint_net::{DatagramOutbox, PacketSocket};
 use spawnpoint_ops::TunnelLabels;
@@ -19,6 +21,8 @@ use spawnpoint_proto::{FlowId, Time, TunnelId};
 use tokio::sync::Notify;
 
 use crate::context::Context;
+#[cfg(unix)]
+use crate::handover::state::HandedFlow;
 use crate::tunnel::Seat;
 
 /// A player whom the server never answered is forgotten after this long, since the address may be made up. Slow servers answer a first packet sooner.
@@ -77,6 +81,36 @@ impl UdpTunnel {
             table: Mutex::new(FlowTable::new(limits, id.lane())),
             opened: Notify::new(),
         }
+    }
+
+    /// The flows as a successor needs them, and the serial number of the next one.
+    #[cfg(unix)]
+    pub fn hand(&self) -> (u32, Vec<HandedFlow>) {
+        let table = self.table();
+        let (next_serial, flows) = table.snapshot(self.context.clock.now());
+        let hand = |(flow, hold): (FlowSnapshot, &Hold)| HandedFlow {
+            flow,
+            session: hold.seat.session,
+            local: hold.local,
+        };
+        (next_serial, flows.into_iter().map(hand).collect())
+    }
+
+    /// Goes on with the flows that another process had.
+    #[cfg(unix)]
+    pub fn restore(&self, next_serial: u32, flows: &[HandedFlow]) {
+        let now = self.context.clock.now();
+        let mut table = self.table();
+        table.set_next_serial(next_serial);
+        for handed in flows {
+            let permit = self.context.players.readmit(now, handed.flow.player.ip(), &self.places);
+            let age = Duration::from_millis(handed.flow.age_ms);
+            let seat = Seat::restore(&self.context, &self.labels, handed.session, permit, age);
+            let local = handed.local;
+            // One that does not fit was never ours; its player opens another.
+            let _ = table.restore(now, &handed.flow, Hold { seat, local });
+        }
+        self.opened.notify_one();
     }
 
     /// A packet from a player; never waits.

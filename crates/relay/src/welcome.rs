@@ -14,16 +14,19 @@ use spawnpoint_ops::describe;
 use spawnpoint_proto::control::{Reject, Welcome};
 use spawnpoint_proto::frame::MAX_HELLO;
 use spawnpoint_proto::handshake::{Awaiting, Offered};
-use spawnpoint_proto::{CloseCode, RejectCode, Violation};
+use spawnpoint_proto::{CloseCode, LinkId, RejectCode, Ticket, Violation};
 use spawnpoint_store::Host;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::link::{LinkTask, max_players};
-use crate::registry::Registry;
+use crate::link::{Arrival, Carriage, LinkTask, max_players};
+use crate::registry::{Found, Registry};
 
 /// With this many handshakes under way, agents must show that their address is their own before we do any work for them.
 const CALM: u32 = 32;
+
+/// How long an agent may take to read that it is welcome.
+pub(crate) const WELCOME_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a rejected agent may take to read why.
 const REJECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -92,7 +95,12 @@ impl Reception {
         let greeted = tokio::time::timeout_at(deadline, self.greet(&connection)).await;
         let failure = match greeted.unwrap_or(Err(Failure::Timeout)) {
             Ok((offered, reader, writer)) => {
-                return self.decide(offered, connection, reader, writer, permit).await;
+                let carriage = Carriage {
+                    connection,
+                    reader,
+                    writer,
+                };
+                return self.decide(offered, carriage, permit).await;
             }
             Err(failure) => failure,
         };
@@ -122,22 +130,64 @@ impl Reception {
         Ok((offered, reader, ControlWriter::new(send)))
     }
 
-    async fn decide(
-        &self,
-        offered: Offered,
-        connection: quinn::Connection,
-        mut reader: ControlReader,
-        mut writer: ControlWriter,
-        permit: Permit,
-    ) {
+    async fn decide(&self, offered: Offered, carriage: Carriage, permit: Permit) {
         let decision = match offered.version() {
             Ok(version) => self.authenticate(&offered).await.map(|host| (version, host)),
             Err(reject) => Err(reject),
         };
         let (version, host) = match decision {
             Ok(decision) => decision,
-            Err(reject) => return self.reject(offered, reject, &connection, writer).await,
+            Err(reject) => return self.reject(offered, reject, carriage).await,
         };
+        match self.link_of(&offered, &host).await {
+            Found::Here(link) => {
+                let arrival = Box::new(Arrival {
+                    offered,
+                    version,
+                    host,
+                    carriage,
+                });
+                if let Err(arrival) = link.arrive(arrival) {
+                    // It has just ended: the agent gets a new one.
+                    let Arrival {
+                        offered,
+                        carriage,
+                        host,
+                        ..
+                    } = *arrival;
+                    self.begin(offered, version, host, carriage, permit).await;
+                }
+            }
+            Found::TakenOver => {
+                self.context.metrics.handshake(CloseCode::TakenOver.as_str());
+                let code = CloseCode::TakenOver;
+                carriage.connection.close(var(code.number()), code.as_str().as_bytes());
+            }
+            Found::Unknown => self.begin(offered, version, host, carriage, permit).await,
+        }
+    }
+
+    /// The link that an agent may take up again: its host's, with the ticket that only this agent has.
+    async fn link_of(&self, offered: &Offered, host: &Host) -> Found {
+        let Some(resume) = &offered.hello().resume else {
+            return Found::Unknown;
+        };
+        match self.registry.find(resume.link).await {
+            Found::Here(link)
+                if link.host == HostNumber(host.id.0) && link.ticket == SecretHash::of_ticket(&resume.ticket) =>
+            {
+                Found::Here(link)
+            }
+            Found::Here(link) => {
+                tracing::warn!(host = %host.name, link = %link.id, "an agent asked for a link that is not its own, it gets a new one");
+                Found::Unknown
+            }
+            other => other,
+        }
+    }
+
+    /// Begins a new link.
+    async fn begin(&self, offered: Offered, version: u16, host: Host, mut carriage: Carriage, permit: Permit) {
         let busy = |text: &str| Reject {
             code: RejectCode::Busy,
             text: text.to_owned(),
@@ -147,47 +197,50 @@ impl Reception {
             .places(HostNumber(host.id.0), max_players(&self.context, &host))
             .await
         else {
-            return self
-                .reject(offered, busy("this relay is going down"), &connection, writer)
-                .await;
+            return self.reject(offered, busy("this relay is going down"), carriage).await;
         };
         // First the host's own places, so that a crowd of one host is turned away before it takes everybody's.
-        let Ok(_own) = places.links.clone().try_acquire_owned() else {
+        let Ok(own) = places.links.clone().try_acquire_owned() else {
             let text = "this host has as many links as it may have, try again later";
-            return self.reject(offered, busy(text), &connection, writer).await;
+            return self.reject(offered, busy(text), carriage).await;
         };
-        let Ok(_place) = self.context.links.clone().try_acquire_owned() else {
+        let Ok(place) = self.context.links.clone().try_acquire_owned() else {
             let text = "this relay has as many links as it takes, try again later";
-            return self.reject(offered, busy(text), &connection, writer).await;
+            return self.reject(offered, busy(text), carriage).await;
         };
-        let places = places.players;
-        let host_name = host.name.to_string();
-        let mut task = LinkTask::new(&self.context, &self.registry, host, places, connection, &self.stop);
+        let links = &self.context.config.links;
+        let (ticket, host_name) = (Ticket::new(spawnpoint_net::random_bytes()), host.name.to_string());
+        let places = (places.players, [own, place]);
+        let identity = (LinkId(spawnpoint_net::random_bytes()), SecretHash::of_ticket(&ticket));
+        let mut task = LinkTask::new(&self.context, &self.registry, host, places, identity, &self.stop);
+        let window = task.window_of(offered.hello());
+        task.attach(&carriage.connection, window);
         self.registry.attach(task.link.clone()).await;
         let tunnels = task.open_all(&offered.hello().tunnels).await;
         let welcome = Welcome {
             version,
             link: task.link.id,
-            ticket: None,
-            resume_window_ms: 0,
+            ticket: window.map(|_| ticket),
+            resume_window_ms: links.resume_window.as_millis() as u32,
             tunnels,
-            resumed: Vec::new(),
             software: SOFTWARE.to_owned(),
             host: host_name,
+            window: window.map(|_| links.transport.stream_window),
+            lost: None,
         };
         let (frame, _) = offered.accept(welcome);
         self.context.metrics.handshake("accepted");
-        reader.trust();
-        task.link.connection.set_receive_window(quinn::VarInt::MAX);
+        carriage.reader.trust();
+        carriage.connection.set_receive_window(quinn::VarInt::MAX);
         // A write that fails is a connection that is gone, which the link finds out at once and cleans up. One that is cut in the middle must not go on.
-        if tokio::time::timeout(REJECT_DEADLINE, writer.frame(&frame))
+        if tokio::time::timeout(WELCOME_DEADLINE, carriage.writer.frame(&frame))
             .await
             .is_err()
         {
             task.link.close(CloseCode::Timeout);
         }
         drop(permit);
-        task.run(reader, writer).await;
+        task.run(carriage).await;
     }
 
     async fn authenticate(&self, offered: &Offered) -> Result<Host, Reject> {
@@ -225,13 +278,10 @@ impl Reception {
         }
     }
 
-    async fn reject(
-        &self,
-        offered: Offered,
-        reject: Reject,
-        connection: &quinn::Connection,
-        mut writer: ControlWriter,
-    ) {
+    async fn reject(&self, offered: Offered, reject: Reject, carriage: Carriage) {
+        let Carriage {
+            connection, mut writer, ..
+        } = carriage;
         let code = reject.code;
         tracing::debug!(peer = %connection.remote_address(), reason = code.as_str(), "agent rejected");
         self.context.metrics.handshake(code.as_str());

@@ -1,10 +1,13 @@
 //! The one binary: arguments and exit codes. What the commands do is in the libraries.
 
 mod cli;
+mod desk;
 mod limits;
 mod output;
 mod paths;
 mod signals;
+#[cfg(unix)]
+mod successor;
 
 use std::process::ExitCode;
 
@@ -21,6 +24,16 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    if spawnpoint_net::is_between() {
+        return match spawnpoint_net::pass_on() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("spawnpoint: cannot start a successor: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::parse();
     match cli::run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -60,6 +60,13 @@ pub fn say(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// Tells systemd, if it has started this process, what this process is doing.
+pub fn tell_supervisor(state: &str) {
+    if let Err(error) = spawnpoint_net::notify(state) {
+        tracing::warn!(error = spawnpoint_ops::describe(&error), "systemd could not be told");
+    }
+}
+
 /// Writes events on a thread of its own, so that a reader who stops reading stops nobody else.
 pub struct Writer(Option<(SyncSender<Option<Event>>, Receiver<()>)>);
 

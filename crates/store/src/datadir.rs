@@ -1,7 +1,7 @@
 //! The relay's data directory: made private, and used by one relay at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{Result, StoreError};
@@ -56,12 +56,30 @@ impl DataDir {
             }
             Err(TryLockError::Error(error)) => return Err(unwritable(error)),
         }
-        file.set_len(0).map_err(unwritable)?;
-        writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
-        Ok(DataDirLock {
+        let mut lock = DataDirLock {
             path: path.to_owned(),
-            _file: file,
-        })
+            file,
+        };
+        lock.sign()?;
+        Ok(lock)
+    }
+}
+
+#[cfg(unix)]
+impl DataDir {
+    /// Takes over the lock that another process holds by the same open file.
+    pub fn adopt(path: &Path, descriptor: std::os::fd::OwnedFd) -> DataDirLock {
+        DataDirLock {
+            path: path.to_owned(),
+            file: File::from(descriptor),
+        }
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for DataDirLock {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -69,10 +87,24 @@ impl DataDir {
 #[derive(Debug)]
 pub struct DataDirLock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl DataDirLock {
+    /// Writes this process's number into the lock, for whoever asks who holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unwritable`].
+    pub fn sign(&mut self) -> Result<()> {
+        let path = self.path.join(LOCK_FILE);
+        let mut write = || {
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+            writeln!(self.file, "{}", std::process::id())
+        };
+        write().map_err(|error| StoreError::from_io(&path, error))
+    }
+
     /// The locked data directory.
     pub fn path(&self) -> &Path {
         &self.path

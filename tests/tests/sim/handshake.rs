@@ -163,6 +163,7 @@ fn hello(dice: &mut Dice) -> Hello {
         link: LinkId([7; 16]),
         ticket: Ticket::new([8; 32]),
         sessions: (0..dice.below(20)).map(|_| delivered(dice)).collect(),
+        more: dice.chance(500).then(|| dice.number() as u32),
     });
     Hello {
         versions: (0..dice.below(4)).map(|_| dice.below(4) as u16).collect(),
@@ -171,6 +172,7 @@ fn hello(dice: &mut Dice) -> Hello {
         software: text(dice),
         tunnels: requests(dice),
         resume,
+        window: dice.chance(500).then(|| dice.number() as u32),
     }
 }
 
@@ -181,7 +183,8 @@ fn welcome(dice: &mut Dice, version: u16, asked: &[TunnelRequest]) -> Welcome {
         ticket: dice.chance(500).then(|| Ticket::new([1; 32])),
         resume_window_ms: dice.number() as u32,
         tunnels: asked.iter().map(|tunnel| reply(dice, tunnel.name.clone())).collect(),
-        resumed: (0..dice.below(20)).map(|_| delivered(dice)).collect(),
+        window: dice.chance(500).then(|| dice.number() as u32),
+        lost: dice.chance(500).then(|| (0..dice.below(20)).map(SessionId).collect()),
         software: text(dice),
         host: "desk".to_owned(),
     }

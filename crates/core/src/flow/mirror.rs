@@ -129,6 +129,16 @@ impl<S> FlowMirror<S> {
         Some(self.next_packet)
     }
 
+    /// What a flow holds.
+    pub fn get(&self, id: FlowId) -> Option<&S> {
+        self.flows.get(&id).map(|flow| &flow.socket)
+    }
+
+    /// Every open flow.
+    pub fn iter(&self) -> impl Iterator<Item = (FlowId, &S)> {
+        self.flows.iter().map(|(id, flow)| (*id, &flow.socket))
+    }
+
     /// Ends a flow and returns its socket.
     pub fn close(&mut self, id: FlowId) -> Option<S> {
         let mut flow = self.flows.remove(&id)?;

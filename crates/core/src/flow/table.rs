@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use minicbor::{Decode, Encode};
 use spawnpoint_proto::datagram::Fragment;
 use spawnpoint_proto::{FlowId, Time};
 
@@ -69,7 +70,88 @@ pub struct Ended<P> {
     pub down: u64,
 }
 
+/// A flow as one process hands it to its successor; fields are read by other versions of this program.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct FlowSnapshot {
+    /// Its id.
+    #[n(0)]
+    pub flow: FlowId,
+    /// Its player.
+    #[n(1)]
+    pub player: SocketAddr,
+    /// How long it has been open, in milliseconds.
+    #[n(2)]
+    pub age_ms: u64,
+    /// How long ago its last packet was, in milliseconds.
+    #[n(3)]
+    pub idle_ms: u64,
+    /// Whether the origin has answered.
+    #[n(4)]
+    pub is_answered: bool,
+    /// Bytes from the player.
+    #[n(5)]
+    pub up: u64,
+    /// Bytes to the player.
+    #[n(6)]
+    pub down: u64,
+}
+
 impl<P> FlowTable<P> {
+    /// The open flows as values, with what each holds, and the serial number of the next one.
+    pub fn snapshot(&self, now: Time) -> (u32, Vec<(FlowSnapshot, &P)>) {
+        let flows = self.flows.iter().map(|(id, flow)| {
+            let snapshot = FlowSnapshot {
+                flow: *id,
+                player: flow.player,
+                age_ms: now.since(flow.opened).as_millis() as u64,
+                idle_ms: now.since(flow.last).as_millis() as u64,
+                is_answered: flow.answered,
+                up: flow.up,
+                down: flow.down,
+            };
+            (snapshot, &flow.permit)
+        });
+        (self.next_serial, flows.collect())
+    }
+
+    /// Goes on with the numbers of the table that another process had.
+    pub fn set_next_serial(&mut self, serial: u32) {
+        self.next_serial = serial % FlowId::SERIALS;
+    }
+
+    /// Opens a flow again that another process had; it is announced until the agent confirms it. The permit comes back when the flow cannot be: its id is
+    /// of another lane, or in use.
+    pub fn restore(&mut self, now: Time, snapshot: &FlowSnapshot, permit: P) -> Result<(), P> {
+        let id = snapshot.flow;
+        if id.lane() != self.lane || self.flows.contains_key(&id) || self.by_player.contains_key(&snapshot.player) {
+            return Err(permit);
+        }
+        let (opened, last) = (
+            now - Duration::from_millis(snapshot.age_ms),
+            now - Duration::from_millis(snapshot.idle_ms),
+        );
+        self.unanswered += usize::from(!snapshot.is_answered);
+        let flow = Flow {
+            player: snapshot.player,
+            permit,
+            opened,
+            last,
+            // Looked at soon, whatever is left of its time.
+            check: now,
+            confirmed: false,
+            answered: snapshot.is_answered,
+            next_packet: 0,
+            joiner: Joiner::default(),
+            up: snapshot.up,
+            down: snapshot.down,
+        };
+        self.flows.insert(id, flow);
+        self.by_player.insert(snapshot.player, id);
+        self.checks.insert((now, id));
+        Ok(())
+    }
+
     /// An empty table that gives out the ids of `lane`.
     pub fn new(limits: Limits, lane: u8) -> Self {
         Self {

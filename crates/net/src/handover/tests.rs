@@ -179,7 +179,7 @@ async fn a_variable_without_a_channel_is_refused_with_the_remedy() {
     }
     let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
     let this = test_arguments("a_variable_without_a_channel_is_refused_with_the_remedy");
-    let mut successor = spawn_successor(&std::env::current_exe().unwrap(), &this, null).unwrap();
+    let mut successor = spawn(&std::env::current_exe().unwrap(), &this, null, SUCCESSOR).unwrap();
     assert!(successor.wait().await.unwrap().success());
 }
 
@@ -204,7 +204,7 @@ async fn pass(
 fn successor(test: &str) -> (Channel, Child) {
     let (channel, theirs) = Channel::pair().unwrap();
     let program = std::env::current_exe().unwrap();
-    let child = spawn_successor(&program, &test_arguments(test), theirs).unwrap();
+    let child = spawn(&program, &test_arguments(test), theirs, SUCCESSOR).unwrap();
     (channel, child)
 }
 

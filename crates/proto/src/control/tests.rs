@@ -27,6 +27,7 @@ fn hello() -> Message {
         software: "spawnpoint/0.1".into(),
         tunnels: vec![request("mc")],
         resume: None,
+        window: None,
     })
 }
 
@@ -171,7 +172,8 @@ fn a_welcome_with_every_tunnel_refused_at_length_fits_into_a_frame() {
         ticket: None,
         resume_window_ms: 0,
         tunnels,
-        resumed: Vec::new(),
+        window: None,
+        lost: Some(vec![SessionId(u64::MAX); MAX_LOST]),
         software: String::new(),
         host: "x".repeat(32),
     };

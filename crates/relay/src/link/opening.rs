@@ -33,9 +33,11 @@ impl LinkTask {
         let mut replies = Vec::with_capacity(requests.len());
         let mut names = HashSet::new();
         for request in requests {
-            let reply = match names.insert(&request.name) {
-                true => self.open(request).await,
-                false => refused(
+            let kept = self.kept(request).await;
+            let reply = match (names.insert(&request.name), kept) {
+                (true, Some(kept)) => kept,
+                (true, None) => self.open(request).await,
+                (false, _) => refused(
                     request,
                     RefusalCode::DuplicateName,
                     "two tunnels of this agent have the same name",
@@ -44,6 +46,30 @@ impl LinkTask {
             replies.push(reply);
         }
         replies
+    }
+
+    /// The answer to a request for a tunnel that the agent has, as it has it, and may still have.
+    async fn kept(&self, request: &TunnelRequest) -> Option<TunnelReply> {
+        let (had, id) = self.requests.get(&request.name).filter(|(had, _)| had == request)?;
+        self.link.tunnel(*id)?;
+        let port = self.registry.port_of(self.link.host, &had.name).await?;
+        let pool = &self.context.config.players.ports;
+        self.host.grant.check(request.protocol, Some(port), pool).ok()?;
+        Some(self.reply(request, *id, port))
+    }
+
+    fn reply(&self, request: &TunnelRequest, id: TunnelId, public_port: u16) -> TunnelReply {
+        let opened = OpenedTunnel {
+            id,
+            public_host: self.context.public_host.clone(),
+            public_port,
+            idle_ms: self.context.config.players.udp_idle.as_millis() as u32,
+        };
+        TunnelReply {
+            name: request.name.clone(),
+            opened: Some(opened),
+            refused: None,
+        }
     }
 
     /// Opens one tunnel: grant, port, socket.
@@ -218,6 +244,33 @@ impl LinkTask {
         id: TunnelId,
         socket: Option<Arc<PacketSocket>>,
     ) -> TunnelReply {
+        let tunnel = self.enter_tunnel(request, id, port, socket);
+        let labels = &tunnel.labels;
+        tracing::info!(
+            host = labels.host,
+            tunnel = labels.tunnel,
+            protocol = labels.protocol,
+            port,
+            "tunnel open"
+        );
+        self.context.events.emit(Event::Tunnel {
+            host: Some(labels.host.clone()),
+            tunnel: labels.tunnel.clone(),
+            protocol: labels.protocol,
+            public: host_port(&self.context.public_host, port),
+            origin: None,
+        });
+        self.reply(request, id, port)
+    }
+
+    /// Enters a tunnel whose port is open into the link.
+    pub(super) fn enter_tunnel(
+        &mut self,
+        request: &TunnelRequest,
+        id: TunnelId,
+        port: u16,
+        socket: Option<Arc<PacketSocket>>,
+    ) -> Arc<Tunnel> {
         let labels = TunnelLabels {
             host: self.link.host_name.clone(),
             tunnel: request.name.to_string(),
@@ -232,44 +285,19 @@ impl LinkTask {
             scope.spawn(async move { keeper.keep().await });
             udp
         });
-        let public_host = self.context.public_host.clone();
-        tracing::info!(
-            host = labels.host,
-            tunnel = labels.tunnel,
-            protocol = labels.protocol,
-            port,
-            "tunnel open"
-        );
-        self.context.events.emit(Event::Tunnel {
-            host: Some(labels.host.clone()),
-            tunnel: labels.tunnel.clone(),
-            protocol: labels.protocol,
-            public: host_port(&public_host, port),
-            origin: None,
-        });
-        let tunnel = Tunnel {
+        let tunnel = Arc::new(Tunnel {
             context: context.clone(),
             id,
+            port,
             labels,
             places: places.clone(),
             bytes,
             scope,
             udp,
-        };
-        self.link.tunnels().insert(id.lane(), Arc::new(tunnel));
+        });
+        self.link.tunnels().insert(id.lane(), tunnel.clone());
         self.requests.insert(request.name.clone(), (request.clone(), id));
-        let idle_ms = self.context.config.players.udp_idle.as_millis() as u32;
-        let opened = OpenedTunnel {
-            id,
-            public_host,
-            public_port: port,
-            idle_ms,
-        };
-        TunnelReply {
-            name: request.name.clone(),
-            opened: Some(opened),
-            refused: None,
-        }
+        tunnel
     }
 
     fn refuse_port(&self, request: &TunnelRequest, error: &ReserveError, busy: &HashSet<u16>) -> TunnelReply {

@@ -1,25 +1,40 @@
 //! `spawnpoint agent`.
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::Args;
+use clap::{Args, Subcommand};
+use spawnpoint_agent::remember::StateLock;
 use spawnpoint_agent::{Agent, AgentSettings, GiveUp, follow_file, remember};
 use spawnpoint_config::agent::AgentConfig;
 use spawnpoint_config::tunnel::{Origin, Tunnel};
 use spawnpoint_net::TaskScope;
+use spawnpoint_ops::Events;
 use spawnpoint_proto::Invite;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
-use crate::output::{self, LogArguments};
+use super::{Done, Failure};
+#[cfg(unix)]
+use crate::desk::Answer;
+use crate::desk::{self, Asked, Desk};
+use crate::output::{self, LogArguments, say, tell_supervisor};
+#[cfg(unix)]
+use crate::successor::Program;
 use crate::{paths, signals};
 
+/// The old agent has only its lock left to hand over.
+#[cfg(unix)]
+const LOCK_DEADLINE: Duration = Duration::from_secs(2);
+
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<AgentCommand>,
     /// The invite (or `-` to read it from standard input; or leave it out and set SPAWNPOINT_INVITE, or be asked), then what to expose: `minecraft`,
     /// `bedrock`, `tcp:PORT`, `udp:HOST:PORT`; `NAME=` before it names it, `@PORT` behind it asks for a public port. With neither, what was given last time
     #[arg(value_name = "INVITE TUNNEL...")]
@@ -27,7 +42,7 @@ pub struct Arguments {
     /// Read invite and tunnels from this file, and follow its changes
     #[arg(long, value_name = "FILE", conflicts_with = "words")]
     config: Option<PathBuf>,
-    /// Remember invite and tunnels in this directory
+    /// Remember invite and tunnels in this directory; with --config, only await `spawnpoint agent upgrade` there
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Print one JSON event a line on standard output, for programs
@@ -37,9 +52,35 @@ pub struct Arguments {
     log: LogArguments,
 }
 
-pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+#[derive(Subcommand)]
+enum AgentCommand {
+    /// Start the program anew in place of the running agent: players stay
+    Upgrade {
+        /// The state directory of the running agent
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
+}
+
+/// The socket in the state directory at which the running agent can be asked for something.
+const SOCKET: &str = "agent.sock";
+
+/// A successor that is not ready by then never will be.
+const UPGRADE_DEADLINE: Duration = Duration::from_secs(90);
+
+pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
+    if let Some(AgentCommand::Upgrade { state_dir }) = arguments.command {
+        let state_dir = state_dir.map_or_else(paths::agent_state, Ok).map_err(Failure::Usage)?;
+        say(desk::ask(&state_dir.join(SOCKET), "upgrade", UPGRADE_DEADLINE).await?);
+        return Ok(Done::Finished);
+    }
     let (log, json) = (arguments.log.clone(), arguments.json);
-    let (path, config, _lock) = settle(arguments)?;
+    let Settled {
+        path,
+        config,
+        state_dir,
+        lock,
+    } = settle(arguments)?;
     log.init(&config.log).map_err(Failure::Usage)?;
     let invite = match (config.resolve_invite()?, from_environment()?) {
         // The environment is how a service keeps the secret out of its file.
@@ -69,42 +110,161 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     } else {
         output::agent_events()
     };
-    let mut agent = Agent::start(AgentSettings::new(&config, invite), wanted, events);
-    let gave_up = tokio::select! {
-        () = stop.requested() => None,
-        reason = agent.gave_up() => Some(reason),
+    #[cfg(unix)]
+    let program = Program::here()?;
+    let mut desk = Desk::open()?;
+    let (mut agent, lock) = start(AgentSettings::new(&config, invite), wanted, events, lock).await?;
+    if let Some(dir) = state_dir {
+        desk.listen(&dir.join(SOCKET), successor())?;
+    }
+    tell_supervisor("READY=1");
+    let gave_up = loop {
+        let request = tokio::select! {
+            () = stop.requested() => break None,
+            reason = agent.gave_up() => break Some(reason),
+            request = desk.next() => request,
+        };
+        match request.asked {
+            #[cfg(unix)]
+            Asked::Upgrade => {
+                if let Some(pid) = upgrade(&agent, lock.as_ref(), &program, request.answer).await {
+                    tell_supervisor(&format!("MAINPID={pid}"));
+                    writer.finish();
+                    // What they would close belongs to the successor.
+                    std::mem::forget((agent, desk, scope));
+                    return Ok(Done::HandedOver);
+                }
+            }
+            #[cfg(not(unix))]
+            Asked::Upgrade => {}
+            Asked::Drain(_) => {
+                let text = "an agent is not drained: stop it, or drain its relay";
+                request.answer.finish(Err(text.to_owned())).await;
+            }
+        }
     };
+    tell_supervisor("STOPPING=1");
     match &gave_up {
         None => agent.stop().await,
         Some(_) => drop(agent),
     }
     writer.finish();
     match gave_up {
-        None => Ok(()),
+        None => Ok(Done::Finished),
         // A new start may mend what broke here; it mends nothing else.
         Some(GiveUp::Crashed) => Err(Failure::Failed(GiveUp::Crashed.into())),
         Some(reason) => Err(Failure::GaveUp(reason.into())),
     }
 }
 
+/// Whether this process was started to take over from another.
+fn successor() -> bool {
+    #[cfg(unix)]
+    return spawnpoint_net::is_successor();
+    #[cfg(not(unix))]
+    false
+}
+
+/// Starts an agent, in place of another one when this process was started for that.
+async fn start(
+    settings: AgentSettings,
+    tunnels: watch::Receiver<Vec<Tunnel>>,
+    events: Events,
+    lock: Option<StateLock>,
+) -> Result<(Agent, Option<StateLock>), Failure> {
+    #[cfg(unix)]
+    if successor() {
+        let mut channel = spawnpoint_net::Channel::inherited()?;
+        let agent = Agent::take_over(settings, tunnels, events, &mut channel).await?;
+        // The lock comes last; an agent that runs from a file of its own has none.
+        let received = tokio::time::timeout(LOCK_DEADLINE, channel.receive(16)).await;
+        let descriptor = received.ok().and_then(|received| received.ok()?.1.pop());
+        return Ok((agent, descriptor.map(StateLock::adopt)));
+    }
+    Ok((Agent::start(settings, tunnels, events), lock))
+}
+
+/// Hands the agent to a new process; returns its number, or nothing when the agent goes on.
+#[cfg(unix)]
+async fn upgrade(agent: &Agent, lock: Option<&StateLock>, program: &Program, mut answer: Answer) -> Option<u32> {
+    use std::os::fd::AsFd;
+    let before = std::time::Instant::now();
+    let mut channel = match program.start().await {
+        Ok(channel) => channel,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "upgrade failed");
+            answer.finish(Err(format!("{error:#}"))).await;
+            return None;
+        }
+    };
+    answer.say("a new process is getting ready").await;
+    match agent.hand_over(&mut channel).await {
+        Ok(pid) => {
+            let descriptors: Vec<_> = lock.iter().map(|lock| lock.as_fd()).collect();
+            // Without it the successor runs all the same.
+            let _ = tokio::time::timeout(LOCK_DEADLINE, channel.send(b"lock", &descriptors)).await;
+            let millis = before.elapsed().as_millis();
+            tracing::info!(successor = pid, "handed over");
+            answer
+                .finish(Ok(format!("upgraded: process {pid} has taken over after {millis} ms")))
+                .await;
+            Some(pid)
+        }
+        Err(error) => {
+            let error = spawnpoint_ops::describe(&error);
+            tracing::error!(error, "upgrade failed");
+            answer.finish(Err(error)).await;
+            None
+        }
+    }
+}
+
+/// What to run with.
+struct Settled {
+    /// The file that is followed.
+    path: PathBuf,
+    config: AgentConfig,
+    /// Where requests are awaited.
+    state_dir: Option<PathBuf>,
+    lock: Option<StateLock>,
+}
+
 /// The configuration to run with and the file it is in; words on the command line are remembered there first.
-fn settle(arguments: Arguments) -> Result<(PathBuf, AgentConfig, Option<remember::StateLock>), Failure> {
+fn settle(arguments: Arguments) -> Result<Settled, Failure> {
     if let Some(path) = arguments.config {
         let config = AgentConfig::load(&path)?;
-        return Ok((path, config, None));
+        let state_dir = arguments.state_dir;
+        let lock = match &state_dir {
+            Some(dir) => take_lock(dir)?,
+            None => None,
+        };
+        return Ok(Settled {
+            path,
+            config,
+            state_dir,
+            lock,
+        });
     }
     let state_dir = arguments
         .state_dir
         .map_or_else(paths::agent_state, Ok)
         .map_err(Failure::Usage)?;
     let path = remember::path(&state_dir);
-    let mut words = arguments.words.as_slice();
+    // A successor goes on with what its predecessor followed last, whatever that was started with.
+    let mut words = match successor() && path.exists() {
+        true => &[],
+        false => arguments.words.as_slice(),
+    };
     let mut invite = from_environment()?;
     if let Some((first, rest)) = words.split_first()
         && (first == "-" || looks_like_invite(first))
     {
-        let text = if first == "-" { read_stdin()? } else { first.clone() };
-        (invite, words) = (Some(parse_invite(&text)?), rest);
+        words = rest;
+        // The successor's standard input is something else; what was read there is remembered.
+        if first != "-" || !successor() {
+            let text = if first == "-" { read_stdin()? } else { first.clone() };
+            invite = Some(parse_invite(&text)?);
+        }
     }
     let parsed: Result<Vec<Tunnel>, Failure> = words.iter().map(|word| parse_tunnel(word)).collect();
     let mut tunnels = parsed?;
@@ -128,14 +288,27 @@ fn settle(arguments: Arguments) -> Result<(PathBuf, AgentConfig, Option<remember
         let text = "say what to expose: for example `spawnpoint agent INVITE minecraft`, or tcp:PORT or udp:PORT";
         return Err(Failure::Usage(anyhow!(text)));
     }
-    if !is_new {
-        return Ok((path, known, Some(remember::lock(&state_dir)?)));
-    }
     // Before anything is written: a running agent follows the file.
-    let lock = remember::lock(&state_dir)?;
-    remember::remember(&state_dir, &invite, &tunnels)?;
-    let config = AgentConfig::load(&path)?;
-    Ok((path, config, Some(lock)))
+    let lock = take_lock(&state_dir)?;
+    let mut config = known;
+    if is_new {
+        remember::remember(&state_dir, &invite, &tunnels)?;
+        config = AgentConfig::load(&path)?;
+    }
+    Ok(Settled {
+        path,
+        config,
+        state_dir: Some(state_dir),
+        lock,
+    })
+}
+
+/// Takes the state directory; a successor is given it.
+fn take_lock(state_dir: &Path) -> Result<Option<StateLock>, Failure> {
+    match successor() {
+        true => Ok(None),
+        false => Ok(Some(remember::lock(state_dir)?)),
+    }
 }
 
 /// A first word that cannot be a tunnel was meant as an invite, even if it is damaged.

@@ -15,13 +15,21 @@ pub enum Command {
     /// Run the public side, on a machine that players can reach
     Relay(Box<relay::Arguments>),
     /// Run the side next to the game server
-    Agent(agent::Arguments),
+    Agent(Box<agent::Arguments>),
     /// Make an invite for a new host (on the relay's machine)
     Invite(invite::Arguments),
     /// Manage hosts (on the relay's machine)
     Host(host::Arguments),
     /// See a tunnel work on this machine alone
     Demo(demo::Arguments),
+}
+
+/// How a command that worked ended.
+pub enum Done {
+    /// It has nothing more to do.
+    Finished,
+    /// Everything that it has belongs to its successor now, so nothing may be closed or reported.
+    HandedOver,
 }
 
 /// How a command failed.
@@ -47,12 +55,22 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// Runs a command to its end.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Relay(arguments) => runtime()?.block_on(relay::run(*arguments)),
-        Command::Agent(arguments) => runtime()?.block_on(agent::run(arguments)),
+        Command::Relay(arguments) => long(relay::run(*arguments)),
+        Command::Agent(arguments) => long(agent::run(*arguments)),
         Command::Demo(arguments) => runtime()?.block_on(demo::run(arguments)),
         Command::Invite(arguments) => invite::run(arguments),
         Command::Host(arguments) => host::run(arguments),
     }
+}
+
+/// Runs a process that may hand over to another.
+fn long(run: impl Future<Output = Result<Done, Failure>>) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    if let Done::HandedOver = runtime.block_on(run)? {
+        // Dropping the tasks would reset players who play on.
+        std::mem::forget(runtime);
+    }
+    Ok(())
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

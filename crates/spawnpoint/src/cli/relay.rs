@@ -1,16 +1,35 @@
 //! `spawnpoint relay`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use spawnpoint_config::relay::{RelayConfig, parse_public_host};
 use spawnpoint_core::port::PortSet;
+use spawnpoint_ops::Events;
 use spawnpoint_relay::{Relay, RelayInfo};
 
-use super::Failure;
-use crate::output::{self, LogArguments, say};
+use super::{Done, Failure};
+#[cfg(unix)]
+use crate::desk::Answer;
+use crate::desk::{self, Asked, Desk};
+use crate::output::{self, LogArguments, say, tell_supervisor};
+#[cfg(unix)]
+use crate::successor::Program;
 use crate::{paths, signals};
+
+/// The socket in the data directory at which the running relay can be asked for something.
+const SOCKET: &str = "relay.sock";
+
+/// A successor that is not ready by then never will be.
+const UPGRADE_DEADLINE: Duration = Duration::from_secs(90);
+
+/// The longest that a configuration may let players stay.
+const MAX_DRAIN: Duration = Duration::from_secs(3600);
+
+/// What a relay without players still takes to end.
+const STOP_SLACK: Duration = Duration::from_secs(15);
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -25,6 +44,30 @@ pub struct Arguments {
 enum RelayCommand {
     /// Read the configuration and say whether it is right, without starting anything
     Check(Options),
+    /// Start the program anew in place of the running relay: players, agents and addresses stay
+    Upgrade(Running),
+    /// Take the running relay out of service: nobody new, and the end once everybody has left
+    Drain(Drain),
+}
+
+/// Which running relay.
+#[derive(Args)]
+struct Running {
+    /// Its data directory
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Its configuration, if that says where it keeps its data
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Drain {
+    #[command(flatten)]
+    running: Running,
+    /// How long players who are in may stay, such as 90s or 10min [default: drain.deadline of its configuration]
+    #[arg(long, value_name = "TIME", value_parser = spawnpoint_config::unit::parse_duration)]
+    deadline: Option<Duration>,
 }
 
 #[derive(Args)]
@@ -54,47 +97,164 @@ struct Options {
     log: LogArguments,
 }
 
-pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let (options, only_check) = match arguments.command {
-        Some(RelayCommand::Check(options)) => (options, true),
-        None => (arguments.options, false),
+pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
+    let options = match arguments.command {
+        Some(RelayCommand::Check(options)) => return check(options),
+        Some(RelayCommand::Upgrade(running)) => {
+            let said = desk::ask(&running.socket()?, "upgrade", UPGRADE_DEADLINE).await?;
+            say(said);
+            return Ok(Done::Finished);
+        }
+        Some(RelayCommand::Drain(drain)) => return drain.run().await,
+        None => arguments.options,
     };
-    let (log, json, file) = (options.log.clone(), options.json, options.config.clone());
+    let (log, json) = (options.log.clone(), options.json);
     let (config, data_dir) = settle(options)?;
-    if only_check {
-        let file = file.map_or_else(
-            || "no file, so the defaults".to_owned(),
-            |file| file.display().to_string(),
-        );
-        say(format_args!("{file}: right; data directory {}", data_dir.display()));
-        return Ok(());
-    }
     log.init(&config.log).map_err(Failure::Usage)?;
     let mut stop = signals::Stop::install()?;
-    let patience = config.drain_deadline;
+    let mut patience = config.drain_deadline;
     let (events, writer) = if json {
         output::json_events()
     } else {
         output::no_events()
     };
-    let relay = Relay::start(config, &data_dir, events).await?;
-    if !json {
+    #[cfg(unix)]
+    let program = Program::here()?;
+    #[cfg(unix)]
+    let succeeds = spawnpoint_net::is_successor();
+    #[cfg(not(unix))]
+    let succeeds = false;
+    let mut desk = Desk::open()?;
+    let relay = start(config, &data_dir, events).await?;
+    desk.listen(&data_dir.join(SOCKET), succeeds)?;
+    if !json && !succeeds {
         explain(relay.info());
     }
-    tokio::select! {
-        () = stop.requested() => {}
-        error = relay.failed() => return Err(error.into()),
+    tell_supervisor("READY=1");
+    let mut drained = None;
+    loop {
+        let request = tokio::select! {
+            () = stop.requested() => break,
+            error = relay.failed() => return Err(error.into()),
+            request = desk.next() => request,
+        };
+        match request.asked {
+            #[cfg(unix)]
+            Asked::Upgrade => {
+                if let Some(pid) = upgrade(&relay, &program, request.answer).await {
+                    tell_supervisor(&format!("MAINPID={pid}"));
+                    writer.finish();
+                    // What they would close belongs to the successor.
+                    std::mem::forget((relay, desk));
+                    return Ok(Done::HandedOver);
+                }
+            }
+            #[cfg(not(unix))]
+            Asked::Upgrade => {}
+            Asked::Drain(deadline) => {
+                patience = deadline.unwrap_or(patience);
+                drained = Some(request.answer);
+                break;
+            }
+        }
     }
-    if relay.players() > 0 {
-        eprintln!(
-            "stopping: players who are in ({}) may stay for {} s; once more ends it at once",
-            relay.players(),
-            patience.as_secs()
-        );
+    // Until the last player has left, or the deadline, and a little longer.
+    let patience_us = (patience + STOP_SLACK).as_micros();
+    tell_supervisor(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience_us}"));
+    let players = relay.players();
+    let seconds = patience.as_secs();
+    if players > 0 {
+        eprintln!("stopping: players who are in ({players}) may stay for {seconds} s; once more ends it at once");
+    }
+    if let Some(answer) = &mut drained {
+        answer
+            .say(&format!(
+                "draining: players who are in ({players}) may stay for {seconds} s"
+            ))
+            .await;
     }
     relay.stop(patience, stop.requested()).await;
+    if let Some(answer) = drained {
+        answer.finish(Ok("drained: the relay has ended".to_owned())).await;
+    }
     writer.finish();
-    Ok(())
+    Ok(Done::Finished)
+}
+
+/// Starts a relay, in place of another one when this process was started for that.
+async fn start(config: RelayConfig, data_dir: &Path, events: Events) -> Result<Relay, Failure> {
+    #[cfg(unix)]
+    if spawnpoint_net::is_successor() {
+        let mut channel = spawnpoint_net::Channel::inherited()?;
+        return Ok(Relay::take_over(config, data_dir, events, &mut channel).await?);
+    }
+    Ok(Relay::start(config, data_dir, events).await?)
+}
+
+/// Hands the relay to a new process; returns its number, or nothing when the relay goes on.
+#[cfg(unix)]
+async fn upgrade(relay: &Relay, program: &Program, mut answer: Answer) -> Option<u32> {
+    let before = std::time::Instant::now();
+    let mut channel = match program.start().await {
+        Ok(channel) => channel,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "upgrade failed");
+            answer.finish(Err(format!("{error:#}"))).await;
+            return None;
+        }
+    };
+    answer.say("a new process is getting ready").await;
+    match relay.hand_over(&mut channel).await {
+        Ok(pid) => {
+            let millis = before.elapsed().as_millis();
+            tracing::info!(successor = pid, "handed over");
+            answer
+                .finish(Ok(format!("upgraded: process {pid} has taken over after {millis} ms")))
+                .await;
+            Some(pid)
+        }
+        Err(error) => {
+            let error = spawnpoint_ops::describe(&error);
+            tracing::error!(error, "upgrade failed");
+            answer.finish(Err(error)).await;
+            None
+        }
+    }
+}
+
+impl Running {
+    fn socket(&self) -> Result<PathBuf, Failure> {
+        let configured = match &self.config {
+            Some(path) => RelayConfig::load(path)?.data_dir,
+            None => None,
+        };
+        let data_dir = self.data_dir.clone().or(configured);
+        let data_dir = data_dir.map_or_else(paths::relay_data, Ok).map_err(Failure::Usage)?;
+        Ok(data_dir.join(SOCKET))
+    }
+}
+
+impl Drain {
+    async fn run(self) -> Result<Done, Failure> {
+        let (request, deadline) = match self.deadline {
+            Some(deadline) => (format!("drain {}", deadline.as_millis()), deadline),
+            None => ("drain".to_owned(), MAX_DRAIN),
+        };
+        let said = desk::ask(&self.running.socket()?, &request, deadline + UPGRADE_DEADLINE).await?;
+        say(said);
+        Ok(Done::Finished)
+    }
+}
+
+fn check(options: Options) -> Result<Done, Failure> {
+    let file = options.config.clone();
+    let (_, data_dir) = settle(options)?;
+    let file = file.map_or_else(
+        || "no file, so the defaults".to_owned(),
+        |file| file.display().to_string(),
+    );
+    say(format_args!("{file}: right; data directory {}", data_dir.display()));
+    Ok(Done::Finished)
 }
 
 fn settle(options: Options) -> Result<(RelayConfig, PathBuf), Failure> {

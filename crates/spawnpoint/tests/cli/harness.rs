@@ -82,6 +82,8 @@ pub struct Running {
     child: Child,
     lines: Receiver<Value>,
     errors: Receiver<String>,
+    /// The process that has followed it last, which is not our child.
+    successor: Option<u64>,
 }
 
 impl Running {
@@ -105,7 +107,12 @@ impl Running {
             let _ = stderr.read_to_string(&mut text);
             let _ = sender.send(text);
         });
-        Self { child, lines, errors }
+        Self {
+            child,
+            lines,
+            errors,
+            successor: None,
+        }
     }
 
     /// The next event of this name; those before it are passed over.
@@ -118,7 +125,8 @@ impl Running {
                 Ok(_) => {}
                 Err(_) => {
                     let _ = self.child.kill();
-                    panic!("no event `{name}`; it said: {}", self.errors.recv().unwrap_or_default());
+                    let said = self.errors.recv_timeout(DEADLINE / 10).unwrap_or_default();
+                    panic!("no event `{name}`; it said: {said}");
                 }
             }
         }
@@ -151,9 +159,30 @@ impl Running {
     #[cfg(unix)]
     pub fn signal(&self, name: &str) {
         let kill = Command::new("kill")
-            .args([format!("-{name}"), self.child.id().to_string()])
+            .args([format!("-{name}"), self.pid().to_string()])
             .status();
         assert!(kill.unwrap().success());
+    }
+
+    /// The process that runs now.
+    #[cfg(unix)]
+    pub fn pid(&self) -> u64 {
+        self.successor.unwrap_or(self.child.id().into())
+    }
+
+    /// Waits until another process has followed this one in place, and this one has ended well.
+    #[cfg(unix)]
+    pub fn followed(&mut self) {
+        let before = self.pid();
+        let pid = loop {
+            let pid = self.event("ready")["pid"].as_u64().unwrap();
+            if pid != before {
+                break pid;
+            }
+        };
+        if self.successor.replace(pid).is_none() {
+            assert!(self.child.wait().unwrap().success());
+        }
     }
 }
 
@@ -161,6 +190,12 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(pid) = self.successor {
+            let _ = Command::new("kill")
+                .args(["-KILL", &pid.to_string()])
+                .stderr(Stdio::null())
+                .status();
+        }
     }
 }
 

@@ -5,3 +5,5 @@ mod bad_input;
 mod harness;
 mod hosts;
 mod life;
+#[cfg(unix)]
+mod upgrade;

@@ -1,0 +1,212 @@
+//! An upgrade in place: an agent hands its game servers' sockets and its link to a successor, and nobody is dropped.
+//!
+//! The steps are those of the relay's hand-over: greeting, everything at rest and handed, verdict, go. Until "go" the old agent can go on as if nothing
+//! had happened, and does so when anything fails or takes too long. Then the successor dials the relay with the link's ticket.
+
+pub(crate) mod state;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use spawnpoint_config::tunnel::Tunnel;
+use spawnpoint_net::{Channel, ChannelError};
+use spawnpoint_ops::{Events, describe};
+use tokio::sync::watch;
+
+use crate::link::{Link, LinkHandle, SOFTWARE};
+use crate::{Agent, AgentSettings};
+use state::{FORMAT, FORMATS, Greeting, Handed, Verdict};
+
+/// A successor reads its configuration.
+const GREETING_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Players' tasks come to rest at their next wait.
+const REST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A step of the hand-over itself; players wait meanwhile.
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A greeting or a verdict is a few words.
+const MAX_WORDS: usize = 64 * 1024;
+
+/// Sessions times their windows, and more than any machine has.
+const MAX_STATE: usize = 2 << 30;
+
+const GO: &[u8] = b"go";
+
+/// Said instead of [`GO`] by an agent that goes on itself.
+const STAY: &[u8] = b"stay";
+
+/// A successor that is not needed is told in no time, or finds out.
+const STAY_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Why an agent could not hand over, or take over. Who was there before goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum HandOverError {
+    /// The other process is gone, or too slow.
+    #[error("the other agent went away during the hand-over: its own words above say why; the old one goes on")]
+    Channel(#[from] ChannelError),
+    /// It took too long.
+    #[error("the other agent took longer than {} s, so the old one goes on", .0.as_secs())]
+    Timeout(Duration),
+    /// The successor says that it cannot.
+    #[error("the new agent cannot take over, so the old one goes on: {0}")]
+    Refused(String),
+    /// The two do not understand each other.
+    #[error("the new agent does not understand the hand-over of the old one ({software}): restart it instead")]
+    Format {
+        /// The version of the other one.
+        software: String,
+    },
+    /// What the other one said makes no sense.
+    #[error("the other agent said something that makes no sense, so the old one goes on")]
+    Nonsense(#[source] minicbor::decode::Error),
+    /// The machine gave no descriptor, or players' tasks did not come to rest.
+    #[error("the agent cannot be handed over right now: {0}")]
+    Here(String),
+}
+
+/// Descriptors to hand over, by the places that they have in the list.
+#[derive(Debug, Default)]
+pub(crate) struct Descriptors(Vec<OwnedFd>);
+
+impl Descriptors {
+    /// Adds a duplicate of `descriptor`; returns its place.
+    pub fn add(&mut self, descriptor: impl AsFd) -> std::io::Result<u32> {
+        self.0.push(descriptor.as_fd().try_clone_to_owned()?);
+        Ok(self.0.len() as u32 - 1)
+    }
+}
+
+impl Agent {
+    /// Hands everything to the successor at the other end of `channel`; returns its process number. When this returns without an error the process has nothing left to do but to end,
+    /// without dropping anything: what it would close and report belongs to the successor now.
+    ///
+    /// # Errors
+    /// [`HandOverError`]; this agent goes on as before then, and the successor ends.
+    pub async fn hand_over(&self, channel: &mut Channel) -> Result<u32, HandOverError> {
+        let greeting: Greeting = receive(channel, GREETING_DEADLINE).await?;
+        if !greeting.formats.contains(&FORMAT) {
+            let software = greeting.software;
+            return Err(HandOverError::Format { software });
+        }
+        tracing::info!(successor = greeting.software, pid = greeting.pid, "handing over");
+        let link = self.link.borrow().clone();
+        let handed = self.hand_at_rest(channel, link.as_deref()).await;
+        if handed.is_err() {
+            // Before anything moves again, so that no byte is ever taken twice.
+            let _ = tokio::time::timeout(STAY_DEADLINE, channel.send(STAY, &[])).await;
+            if let Some(link) = &link {
+                link.sessions.go_on();
+            }
+        }
+        handed.map(|()| greeting.pid)
+    }
+
+    async fn hand_at_rest(&self, channel: &mut Channel, link: Option<&LinkHandle>) -> Result<(), HandOverError> {
+        let mut descriptors = Descriptors::default();
+        let link = match link {
+            Some(link) => {
+                let resting = tokio::time::timeout(REST_DEADLINE, link.sessions.rest()).await;
+                resting.map_err(|_| HandOverError::Here("its tasks did not come to rest".to_owned()))?;
+                let handed = link.hand(&mut descriptors);
+                handed.map_err(|error| HandOverError::Here(error.to_string()))?
+            }
+            None => None,
+        };
+        let handed = Handed {
+            format: FORMAT,
+            software: SOFTWARE.to_owned(),
+            agent: self.id,
+            link,
+        };
+        let body = minicbor::to_vec(&handed).map_err(|error| HandOverError::Here(error.to_string()))?;
+        let descriptors: Vec<_> = descriptors.0.iter().map(AsFd::as_fd).collect();
+        within(STEP_DEADLINE, channel.send(&body, &descriptors)).await?;
+        let verdict: Verdict = receive(channel, STEP_DEADLINE).await?;
+        if let Some(failure) = verdict.failure {
+            return Err(HandOverError::Refused(failure));
+        }
+        within(STEP_DEADLINE, channel.send(GO, &[])).await?;
+        // From here on the successor has the link and its sockets: this agent neither dials for it nor reads from them any more.
+        self.hold.cancel();
+        Ok(())
+    }
+
+    /// Follows the agent at the other end of `channel`: takes its sockets and its link over, and goes on with them.
+    ///
+    /// # Errors
+    /// [`HandOverError`]; the old agent was told why, and goes on.
+    pub async fn take_over(
+        settings: AgentSettings,
+        tunnels: watch::Receiver<Vec<Tunnel>>,
+        events: Events,
+        channel: &mut Channel,
+    ) -> Result<Self, HandOverError> {
+        let greeting = Greeting {
+            formats: FORMATS.to_vec(),
+            software: SOFTWARE.to_owned(),
+            pid: std::process::id(),
+        };
+        say(channel, &greeting).await?;
+        let (body, descriptors) = within(GREETING_DEADLINE, channel.receive(MAX_STATE)).await?;
+        let handed: Handed = minicbor::decode(&body).map_err(HandOverError::Nonsense)?;
+        if !FORMATS.contains(&handed.format) {
+            let software = handed.software;
+            return Err(HandOverError::Format { software });
+        }
+        tracing::info!(predecessor = handed.software, "taking over");
+        let around = Self::surroundings(settings, tunnels, events, handed.agent);
+        let mut descriptors: Vec<Option<OwnedFd>> = descriptors.into_iter().map(Some).collect();
+        let armed = Arc::new(AtomicBool::new(false));
+        let link = handed
+            .link
+            .map(|link| Link::restore(&around, link, &mut descriptors, &armed));
+        let (link, verdict) = match link.transpose() {
+            Ok(link) => (link, Verdict { failure: None }),
+            Err(error) => {
+                let failure = Some(format!("a socket cannot be used: {error}"));
+                say(channel, &Verdict { failure }).await?;
+                return Err(HandOverError::Here(describe(&error)));
+            }
+        };
+        say(channel, &verdict).await?;
+        match within(GREETING_DEADLINE, channel.receive(MAX_WORDS)).await {
+            Ok((word, _)) if word == GO => {}
+            // An old agent that is gone has let us go, too.
+            Err(HandOverError::Channel(ChannelError::Closed)) => {}
+            Ok(_) => return Err(HandOverError::Refused("it changed its mind".to_owned())),
+            Err(error) => return Err(error),
+        }
+        armed.store(true, Ordering::Relaxed);
+        if let Some(link) = &link {
+            link.go_on();
+        }
+        Ok(Self::run(around, link))
+    }
+}
+
+async fn receive<T: for<'b> minicbor::Decode<'b, ()>>(
+    channel: &mut Channel,
+    deadline: Duration,
+) -> Result<T, HandOverError> {
+    let (body, _) = within(deadline, channel.receive(MAX_WORDS)).await?;
+    minicbor::decode(&body).map_err(HandOverError::Nonsense)
+}
+
+async fn say<T: minicbor::Encode<()>>(channel: &mut Channel, words: &T) -> Result<(), HandOverError> {
+    let body = minicbor::to_vec(words).map_err(|error| HandOverError::Here(error.to_string()))?;
+    within(STEP_DEADLINE, channel.send(&body, &[])).await
+}
+
+async fn within<T>(
+    deadline: Duration,
+    step: impl Future<Output = Result<T, ChannelError>>,
+) -> Result<T, HandOverError> {
+    match tokio::time::timeout(deadline, step).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(HandOverError::Timeout(deadline)),
+    }
+}

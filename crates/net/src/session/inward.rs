@@ -1,0 +1,163 @@
+//! The pump from the peer to the local socket.
+
+use std::io;
+use std::net::Shutdown;
+
+use bytes::{Buf, Bytes};
+use quinn::ReadError;
+use spawnpoint_core::stream::Ending;
+use spawnpoint_proto::ResetCode;
+use spawnpoint_proto::control::Delivered;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::{Meter, Session, SessionEnd};
+use crate::carrier::RecvHalf;
+use crate::socket::{MAX_PIECES, try_write};
+
+/// Why the pump stopped.
+pub(super) enum Inward {
+    /// Everything was written to the local socket, and its end.
+    Finished,
+    /// The session is over.
+    Over(SessionEnd),
+}
+
+impl Session {
+    /// Moves what the carrier brings to `socket`. Can be dropped and begun anew at any wait.
+    pub(super) async fn pump_in(&self, socket: &TcpStream, half: &mut Option<RecvHalf>, moved: &dyn Meter) -> Inward {
+        let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
+        loop {
+            match self.flush(socket, moved) {
+                Ok(true) => {}
+                Ok(false) => {
+                    if let Some(end) = self.writable(socket, half).await {
+                        return Inward::Over(end);
+                    }
+                    continue;
+                }
+                Err(_) => return Inward::Over(SessionEnd::LocalReset),
+            }
+            match self.take_inward(half) {
+                Some(Ending::Finished) => {
+                    // A socket that is already reset cannot be shut down; the other pump reports that.
+                    let _ = socket2::SockRef::from(socket).shutdown(Shutdown::Write);
+                    return Inward::Finished;
+                }
+                Some(Ending::Reset) => return Inward::Over(SessionEnd::RemoteReset(ResetCode::PeerReset)),
+                None => {}
+            }
+            let Some(recv) = half.as_mut().filter(|half| !half.is_done) else {
+                self.into.notified().await;
+                continue;
+            };
+            let read = tokio::select! {
+                biased; // what is here is taken before anything else
+                read = recv.stream.read_chunks(&mut pieces) => read,
+                () = self.into.notified() => continue,
+            };
+            match read {
+                Ok(Some(count)) => {
+                    self.take_over(socket, recv.epoch, &mut pieces[..count], moved);
+                    pieces[..count].fill(Bytes::new());
+                }
+                Ok(None) => {
+                    recv.is_done = true;
+                    self.finish_inward(recv.epoch);
+                }
+                Err(ReadError::Reset(code)) => {
+                    recv.is_done = true;
+                    return Inward::Over(SessionEnd::RemoteReset(ResetCode::from_number(code.into_inner())));
+                }
+                Err(_) => *half = None,
+            }
+        }
+    }
+
+    /// Takes the half on a new carrier, gives up one on an old; returns how the direction ended, if everything before that was written.
+    fn take_inward(&self, half: &mut Option<RecvHalf>) -> Option<Ending> {
+        let mut state = self.state();
+        if let Some(offered) = state.recv.take() {
+            *half = Some(offered);
+        }
+        if half.as_ref().is_some_and(|half| half.epoch != state.epoch) {
+            *half = None;
+        }
+        state.stream.incoming.ending()
+    }
+
+    /// Takes pieces over from the carrier of `epoch` and writes what the socket takes at once.
+    fn take_over(&self, socket: &TcpStream, epoch: u64, pieces: &mut [Bytes], moved: &dyn Meter) {
+        let mut state = self.state();
+        if state.epoch != epoch {
+            // The peer was told that these were not taken, and says them again.
+            return;
+        }
+        let incoming = &mut state.stream.incoming;
+        // An error shows again when the rest is written.
+        let mut written = try_write(socket, pieces.iter()).unwrap_or(0);
+        moved.add(written as u64);
+        incoming.pass(written);
+        for piece in pieces {
+            let skip = written.min(piece.len());
+            written -= skip;
+            piece.advance(skip);
+            if !piece.is_empty() {
+                incoming.push(std::mem::take(piece));
+            }
+        }
+    }
+
+    fn finish_inward(&self, epoch: u64) {
+        let mut state = self.state();
+        if state.epoch == epoch {
+            let ending = if state.peer_is_reset {
+                Ending::Reset
+            } else {
+                Ending::Finished
+            };
+            state.stream.incoming.finish(ending);
+            if let Some(offset) = state.stream.incoming.take_news() {
+                self.news.add(Delivered {
+                    session: self.id(),
+                    offset,
+                });
+            }
+        }
+    }
+
+    /// Writes what waits for the socket; returns whether nothing waits any more.
+    fn flush(&self, socket: &TcpStream, moved: &dyn Meter) -> io::Result<bool> {
+        let mut state = self.state();
+        let incoming = &mut state.stream.incoming;
+        while !incoming.pending().is_empty() {
+            match try_write(socket, incoming.pending().iter()) {
+                Ok(written) => {
+                    moved.add(written as u64);
+                    incoming.on_written(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until a reader who has fallen behind takes more, or the stream is cut meanwhile.
+    async fn writable(&self, socket: &TcpStream, half: &mut Option<RecvHalf>) -> Option<SessionEnd> {
+        let cut = async {
+            match half.as_mut().filter(|half| !half.is_done) {
+                Some(half) => half.stream.received_reset().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ready = socket.ready(Interest::WRITABLE) => ready.is_err().then_some(SessionEnd::LocalReset),
+            reset = cut => match reset {
+                Ok(Some(code)) => Some(SessionEnd::RemoteReset(ResetCode::from_number(code.into_inner()))),
+                // All of the stream is here, or the carrier is gone: neither is the end of what waits for the socket.
+                Ok(None) | Err(_) => socket.ready(Interest::WRITABLE).await.is_err().then_some(SessionEnd::LocalReset),
+            },
+        }
+    }
+}

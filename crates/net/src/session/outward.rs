@@ -1,0 +1,234 @@
+//! The pump from the local socket to the peer.
+
+use std::io;
+
+use bytes::Bytes;
+use quinn::WriteError;
+use spawnpoint_core::stream::Ending;
+use spawnpoint_proto::ResetCode;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::{Meter, Session, SessionEnd};
+use crate::carrier::SendHalf;
+use crate::socket::{is_reset, try_read};
+
+/// Pieces that a carrier takes at once; nearly always there is one.
+const MAX_PIECES: usize = 8;
+
+/// Why the pump stopped.
+pub(super) enum Outward {
+    /// The local socket has nothing more to give; said once.
+    SocketEnded,
+    /// The peer's socket is reset; what it said before is still coming.
+    PeerReset,
+    /// The session is over.
+    Over(SessionEnd),
+}
+
+/// What the pump does next.
+enum Step {
+    /// Hand these pieces to the carrier.
+    Send(usize),
+    /// Tell the carrier that nothing follows.
+    Finish,
+    /// Read from the local socket.
+    Read,
+    /// Wait for a carrier, or for the peer.
+    Wait,
+}
+
+/// What came while the pump waited.
+enum Woken {
+    /// The peer stopped the stream, or has all of it, or its connection is gone.
+    Stopped(Result<Option<quinn::VarInt>, quinn::StoppedError>),
+    /// The local socket is reset.
+    LocalReset,
+    /// Anything else: look again.
+    Other,
+}
+
+impl Session {
+    /// Moves what `socket` gives to the carrier, and what is to be said again first. Can be dropped and begun anew at any wait.
+    pub(super) async fn pump_out(
+        &self,
+        socket: Option<&TcpStream>,
+        half: &mut Option<SendHalf>,
+        moved: &dyn Meter,
+        answered: &dyn Meter,
+        head: &mut Option<&mut Vec<u8>>,
+    ) -> Outward {
+        let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
+        loop {
+            match (self.next_step(socket.is_some(), half, &mut pieces), &mut *half, socket) {
+                (Step::Send(count), Some(send), _) => {
+                    let written = tokio::select! {
+                        biased; // nearly always there is room at once
+                        written = send.stream.write_chunks(&mut pieces[..count]) => Some(written),
+                        // A far reader who has fallen behind must not hide that this end is gone.
+                        () = reset_of(socket) => return Outward::Over(SessionEnd::LocalReset),
+                        () = self.out.notified() => None,
+                    };
+                    pieces[..count].fill(Bytes::new());
+                    match written {
+                        Some(Ok(written)) => {
+                            send.cursor += written.bytes as u64;
+                            let mut state = self.state();
+                            // A newer carrier has another window, and goes on elsewhere.
+                            if state.epoch == send.epoch {
+                                state.stream.outgoing.on_accepted(send.cursor);
+                            }
+                        }
+                        Some(Err(WriteError::Stopped(code))) => {
+                            if let Some(out) = self.on_stopped(send, code.into_inner()) {
+                                return out;
+                            }
+                        }
+                        Some(Err(_)) => *half = None,
+                        None => {}
+                    }
+                }
+                (Step::Finish, Some(send), _) => {
+                    // A stream that the peer has stopped was answered by a reset, which the other pump reports.
+                    let _ = send.stream.finish();
+                    send.is_finished = true;
+                    if socket.is_none() {
+                        // Whoever settles may have waited for just this.
+                        self.whole.notify_one();
+                    }
+                }
+                (Step::Read, _, Some(socket)) => match try_read(socket) {
+                    Ok(bytes) if bytes.is_empty() => {
+                        self.state().stream.outgoing.finish(Ending::Finished);
+                        return Outward::SocketEnded;
+                    }
+                    Ok(bytes) => {
+                        moved.add(bytes.len() as u64);
+                        note_head(head, &bytes, answered);
+                        self.state().stream.outgoing.push(bytes);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if let Some(out) = self.wait(Some(socket), true, half).await {
+                            return out;
+                        }
+                    }
+                    Err(_) => return Outward::Over(SessionEnd::LocalReset),
+                },
+                _ => {
+                    if let Some(out) = self.wait(socket, false, half).await {
+                        return out;
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_step(&self, has_socket: bool, half: &mut Option<SendHalf>, pieces: &mut [Bytes]) -> Step {
+        let mut state = self.state();
+        if !has_socket
+            && state.stream.outgoing.ending() == Some(Ending::Reset)
+            && let Some(mut recv) = state.recv.take()
+        {
+            // On each new carrier too, the peer learns first that this end is a reset.
+            recv.cut(ResetCode::PeerReset);
+        }
+        if let Some(offered) = state.send.take() {
+            *half = Some(offered);
+        }
+        if half.as_ref().is_some_and(|half| half.epoch != state.epoch) {
+            *half = None;
+        }
+        let out = &state.stream.outgoing;
+        if let Some(half) = half
+            && !half.is_closed
+            && !half.is_finished
+        {
+            if half.cursor < out.end() {
+                return Step::Send(out.read(half.cursor, pieces));
+            }
+            if out.ending().is_some() {
+                return Step::Finish;
+            }
+        }
+        if has_socket && !state.peer_is_reset && out.has_room() {
+            Step::Read
+        } else {
+            Step::Wait
+        }
+    }
+
+    /// Waits for the carrier, the peer, and the local socket; `reads` when that may be read.
+    async fn wait(&self, socket: Option<&TcpStream>, reads: bool, half: &mut Option<SendHalf>) -> Option<Outward> {
+        let woken = {
+            let stopped = async {
+                match half.as_mut() {
+                    Some(half) if !half.is_closed => (&mut half.stopped).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            let readable = async {
+                match socket {
+                    Some(socket) if reads => socket.ready(Interest::READABLE).await.map(drop),
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased; // that the peer is gone is seen before more is read
+                stopped = stopped => Woken::Stopped(stopped),
+                ready = readable => ready.map_or(Woken::LocalReset, |()| Woken::Other),
+                () = reset_of(socket), if !reads && !self.socket_ended() => Woken::LocalReset,
+                () = self.out.notified() => Woken::Other,
+            }
+        };
+        match (woken, half) {
+            (Woken::Stopped(Ok(Some(code))), Some(half)) => self.on_stopped(half, code.into_inner()),
+            (Woken::Stopped(Ok(None)), Some(half)) => {
+                half.is_closed = true;
+                None
+            }
+            (Woken::Stopped(_), half) => {
+                *half = None;
+                None
+            }
+            (Woken::LocalReset, _) => Some(Outward::Over(SessionEnd::LocalReset)),
+            (Woken::Other, _) => None,
+        }
+    }
+
+    fn on_stopped(&self, half: &mut SendHalf, code: u64) -> Option<Outward> {
+        half.is_closed = true;
+        half.is_finished = true;
+        let code = ResetCode::from_number(code);
+        let mut state = self.state();
+        if state.stream.outgoing.is_settled() {
+            // The peer has everything, and need not be told more.
+            return None;
+        }
+        Some(match code {
+            ResetCode::PeerReset => {
+                state.peer_is_reset = true;
+                Outward::PeerReset
+            }
+            code => Outward::Over(SessionEnd::RemoteReset(code)),
+        })
+    }
+}
+
+async fn reset_of(socket: Option<&TcpStream>) {
+    match socket {
+        Some(socket) => is_reset(socket).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Keeps what a player said first, until the server has answered.
+fn note_head(head: &mut Option<&mut Vec<u8>>, bytes: &[u8], answered: &dyn Meter) {
+    let Some(kept) = head.take() else { return };
+    if answered.total() == 0 {
+        let room = kept.capacity() - kept.len();
+        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        *head = Some(kept);
+    } else {
+        *kept = Vec::new();
+    }
+}

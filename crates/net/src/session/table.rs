@@ -1,0 +1,284 @@
+//! The sessions of one link, and what all of them go through together: a new carrier, a pause, an end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use spawnpoint_core::stream::{Snapshot, Stream};
+use spawnpoint_proto::control::Delivered;
+use spawnpoint_proto::{SessionId, Violation};
+use tokio::sync::Notify;
+
+use super::{Opening, Session, SessionEnd};
+
+/// The TCP sessions of one link.
+#[derive(Debug)]
+pub struct Sessions {
+    inner: Mutex<Inner>,
+    news: Arc<News>,
+    rested: Arc<Notify>,
+}
+
+/// Ends of directions that were taken over, which the peer waits to hear. Each session adds one at most.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    ended: Mutex<Vec<Delivered>>,
+    added: Notify,
+}
+
+impl News {
+    pub fn add(&self, delivered: Delivered) {
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(delivered);
+        self.added.notify_one();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Which carrier counts, counted from the first.
+    epoch: u64,
+    /// The peer's window; `None` for one that takes up no session again.
+    window: Option<u32>,
+    by_id: HashMap<SessionId, Arc<Session>>,
+    begins_at_rest: bool,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            inner: Mutex::default(),
+            news: Arc::default(),
+            rested: Arc::new(Notify::new()),
+        }
+    }
+}
+
+impl Sessions {
+    /// From here on only a carrier that is yet to come counts; returns its number and how far each session is. Nothing that an earlier carrier still
+    /// brings is taken over.
+    pub fn freeze(&self) -> (u64, Vec<Delivered>) {
+        let mut inner = self.inner();
+        inner.epoch += 1;
+        let epoch = inner.epoch;
+        // Told below, with everything else.
+        self.news.ended.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut delivered = Vec::with_capacity(inner.by_id.len());
+        for (id, session) in &inner.by_id {
+            let mut state = session.state();
+            state.epoch = epoch;
+            // Told here and now.
+            let _ = state.stream.incoming.take_news();
+            let offset = state.stream.incoming.offset();
+            delivered.push(Delivered { session: *id, offset });
+        }
+        delivered.sort_by_key(|delivered| delivered.session);
+        (epoch, delivered)
+    }
+
+    /// The peer on the present carrier has this window.
+    pub fn set_window(&self, window: Option<u32>) {
+        let mut inner = self.inner();
+        inner.window = window;
+        for session in inner.by_id.values() {
+            session.state().stream.outgoing.set_window(window);
+        }
+    }
+
+    /// The peer's window.
+    pub fn window(&self) -> Option<u32> {
+        self.inner().window
+    }
+
+    /// Sessions that are entered from here on rest until [`Sessions::go_on`].
+    pub fn begin_at_rest(&self) {
+        self.inner().begins_at_rest = true;
+    }
+
+    /// The number of the present carrier.
+    pub fn epoch(&self) -> u64 {
+        self.inner().epoch
+    }
+
+    /// Enters a new session.
+    pub fn begin(&self, opening: Opening) -> Arc<Session> {
+        let mut inner = self.inner();
+        let session = self.session(opening, &inner, Stream::new(inner.window));
+        inner.by_id.insert(session.id(), session.clone());
+        session
+    }
+
+    /// Enters the session of a stream that came on the carrier of `epoch`; `None` when that is not the present one any
+    /// more, or has brought the session before.
+    pub fn join(&self, opening: Opening, epoch: u64) -> Option<Arc<Session>> {
+        let mut inner = self.inner();
+        let is_known = |old: &Arc<Session>| old.state().carried_on == Some(epoch);
+        if inner.epoch != epoch || inner.by_id.get(&opening.session).is_some_and(is_known) {
+            return None;
+        }
+        let session = self.session(opening, &inner, Stream::new(inner.window));
+        if let Some(old) = inner.by_id.insert(session.id(), session.clone()) {
+            old.end(SessionEnd::LinkLost);
+        }
+        Some(session)
+    }
+
+    /// Enters a session that another process has had before.
+    pub fn restore(&self, opening: Opening, snapshot: Snapshot) -> Arc<Session> {
+        let mut inner = self.inner();
+        let session = self.session(opening, &inner, Stream::restore(snapshot));
+        inner.by_id.insert(session.id(), session.clone());
+        session
+    }
+
+    fn session(&self, opening: Opening, inner: &Inner, stream: Stream) -> Arc<Session> {
+        let (news, rested) = (self.news.clone(), self.rested.clone());
+        let session = Session::new(opening, stream, inner.epoch, news, rested);
+        if inner.begins_at_rest {
+            session.ask_to_rest(true);
+        }
+        Arc::new(session)
+    }
+
+    /// The session with this id.
+    pub fn get(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.inner().by_id.get(&id).cloned()
+    }
+
+    /// Every session.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.inner().by_id.values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.inner().by_id.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.inner().by_id.is_empty()
+    }
+
+    /// Bytes that are kept for the peer, over all sessions.
+    pub fn kept(&self) -> usize {
+        let inner = self.inner();
+        inner
+            .by_id
+            .values()
+            .map(|session| session.state().stream.outgoing.kept())
+            .sum()
+    }
+
+    /// Takes a session out that is over.
+    pub fn remove(&self, session: &Arc<Session>) {
+        let mut inner = self.inner();
+        if inner
+            .by_id
+            .get(&session.id())
+            .is_some_and(|held| Arc::ptr_eq(held, session))
+        {
+            inner.by_id.remove(&session.id());
+            drop(inner);
+            self.rested.notify_waiters();
+        }
+    }
+
+    /// Waits until there are none.
+    pub async fn emptied(&self) {
+        self.wait_until(|| self.is_empty()).await;
+    }
+
+    /// The peer has told how far it is with a session; one that is over here is nobody's business.
+    ///
+    /// # Errors
+    /// [`Violation::OffsetOutOfRange`].
+    pub fn on_delivered(&self, delivered: Delivered) -> Result<(), Violation> {
+        let Some(session) = self.get(delivered.session) else {
+            return Ok(());
+        };
+        let (had_room, has_ended) = {
+            let out = &mut session.state().stream.outgoing;
+            let had_room = out.has_room();
+            out.on_delivered(delivered.offset)?;
+            (had_room, out.ending().is_some())
+        };
+        if !had_room {
+            session.out.notify_one();
+        }
+        if has_ended {
+            session.whole.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until ends of sessions' directions were taken over, which the peer is told without delay.
+    pub async fn ended(&self) -> Vec<Delivered> {
+        loop {
+            let ended = std::mem::take(&mut *self.news.ended.lock().unwrap_or_else(PoisonError::into_inner));
+            if !ended.is_empty() {
+                return ended;
+            }
+            self.news.added.notified().await;
+        }
+    }
+
+    /// How far the sessions are of which the peer does not know yet.
+    pub fn take_news(&self) -> Vec<Delivered> {
+        let news = |session: &Arc<Session>| {
+            let offset = session.state().stream.incoming.take_news()?;
+            Some(Delivered {
+                session: session.id(),
+                offset,
+            })
+        };
+        self.inner().by_id.values().filter_map(news).collect()
+    }
+
+    /// Ends the sessions for which no stream came on the carrier of `epoch`, if that is still the present one.
+    pub fn end_left_behind(&self, epoch: u64) {
+        let is_left = |session: &Arc<Session>| {
+            let state = session.state();
+            state.epoch == epoch && state.carried_on != Some(epoch)
+        };
+        let left: Vec<_> = self.all().into_iter().filter(is_left).collect();
+        left.iter().for_each(|session| session.end(SessionEnd::Expired));
+    }
+
+    /// Ends every session.
+    pub fn end_all(&self, end: SessionEnd) {
+        self.all().into_iter().for_each(|session| session.end(end));
+    }
+
+    /// Brings every session to rest: when this returns, no byte moves until [`Sessions::go_on`].
+    pub async fn rest(&self) {
+        self.begin_at_rest();
+        let sessions = self.all();
+        sessions.iter().for_each(|session| session.ask_to_rest(true));
+        self.wait_until(|| sessions.iter().all(|session| session.is_at_rest()))
+            .await;
+    }
+
+    async fn wait_until(&self, is_so: impl Fn() -> bool) {
+        loop {
+            let rested = self.rested.notified();
+            tokio::pin!(rested);
+            rested.as_mut().enable();
+            if is_so() {
+                return;
+            }
+            rested.await;
+        }
+    }
+
+    /// Lets the sessions go on that were brought to rest.
+    pub fn go_on(&self) {
+        self.inner().begins_at_rest = false;
+        self.all().into_iter().for_each(|session| session.ask_to_rest(false));
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,214 @@
+//! A link on its way from one process to the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use spawnpoint_core::route::{HostNumber, TunnelSpec};
+use spawnpoint_core::token::SecretHash;
+use spawnpoint_net::{Meter, Session};
+use spawnpoint_proto::TunnelId;
+use spawnpoint_store::Host;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{Link, LinkTask, max_players};
+use crate::context::Context;
+use crate::handover::state::{HandedLink, HandedSession, HandedTunnel};
+use crate::handover::{Descriptors, Sockets};
+use crate::registry::{Registry, Supervisor};
+use crate::tcp::{self, Entry};
+use crate::tunnel::Seat;
+
+/// A link at rest.
+#[derive(Debug)]
+pub(crate) struct Rested {
+    link: Arc<Link>,
+    window: Option<u32>,
+    tunnels: Vec<HandedTunnel>,
+}
+
+impl LinkTask {
+    /// Lets no byte of any session move until `go_on` is cancelled, and says what there is.
+    pub(super) async fn rest(&mut self, go_on: &CancellationToken, reply: oneshot::Sender<Rested>) {
+        let resting = async {
+            self.link.sessions.rest().await;
+            true
+        };
+        let is_resting = tokio::select! {
+            rested = resting => rested,
+            () = go_on.cancelled() => false,
+            () = self.scope.token().cancelled() => false,
+        };
+        if !is_resting {
+            return self.link.sessions.go_on();
+        }
+        let mut tunnels = Vec::with_capacity(self.requests.len());
+        for (request, id) in self.requests.values() {
+            let Some(tunnel) = self.link.tunnel(*id) else { continue };
+            let (next_serial, flows) = tunnel.udp.as_ref().map_or_else(Default::default, |udp| udp.hand());
+            tunnels.push(HandedTunnel {
+                id: *id,
+                request: request.clone(),
+                port: tunnel.port,
+                next_serial,
+                flows,
+            });
+        }
+        let rested = Rested {
+            link: self.link.clone(),
+            window: self.link.sessions.window(),
+            tunnels,
+        };
+        if reply.send(rested).is_ok() {
+            tokio::select! {
+                () = go_on.cancelled() => {}
+                () = self.scope.token().cancelled() => {}
+            }
+        }
+        self.link.sessions.go_on();
+    }
+}
+
+impl Rested {
+    /// What a successor needs to go on with the link; `None` for one that its agent could not take up again.
+    pub fn gather(self, descriptors: &mut Descriptors) -> std::io::Result<Option<HandedLink>> {
+        let Self { link, window, tunnels } = self;
+        if window.is_none() {
+            return Ok(None);
+        }
+        let mut sessions = Vec::new();
+        for session in link.sessions.all() {
+            sessions.extend(hand(&link, &session, descriptors)?);
+        }
+        Ok(Some(HandedLink {
+            link: link.id,
+            host: link.host.0,
+            ticket: *link.ticket.as_bytes(),
+            window,
+            tunnels,
+            sessions,
+        }))
+    }
+}
+
+/// One session; `None` for a player who is only being told why they cannot play.
+fn hand(link: &Link, session: &Arc<Session>, descriptors: &mut Descriptors) -> std::io::Result<Option<HandedSession>> {
+    let (stream, socket) = session.snapshot();
+    if socket.is_none() && !session.has_ended() {
+        return Ok(None);
+    }
+    let seat = link.seats().get(&session.id()).cloned();
+    let [up, down] = seat
+        .as_ref()
+        .map_or([0; 2], |seat| [seat.meters[0].total(), seat.meters[1].total()]);
+    let opening = session.opening;
+    Ok(Some(HandedSession {
+        session: opening.session,
+        tunnel: opening.tunnel,
+        player: opening.player,
+        local: opening.local,
+        stream,
+        socket: match &socket {
+            Some(socket) => Some(descriptors.add(socket)?),
+            None => None,
+        },
+        age_ms: seat.map_or(0, |seat| seat.since.elapsed().as_millis() as u64),
+        up,
+        down,
+    }))
+}
+
+/// Goes on with a link that another process had. Its sessions rest until they are let go; the returned task waits for the agent.
+pub(crate) fn restore(
+    context: &Arc<Context>,
+    registry: &Registry,
+    supervisor: &mut Supervisor,
+    host: Host,
+    handed: HandedLink,
+    sockets: &mut Sockets,
+    parent: &CancellationToken,
+) -> Option<LinkTask> {
+    let places = supervisor.places_of(HostNumber(host.id.0), max_players(context, &host));
+    // The successor may allow less than its predecessor did.
+    let own = places.links.clone().try_acquire_owned().ok()?;
+    let place = context.links.clone().try_acquire_owned().ok()?;
+    let identity = (handed.link, SecretHash::from_bytes(handed.ticket));
+    let mut task = LinkTask::new(
+        context,
+        registry,
+        host,
+        (places.players, [own, place]),
+        identity,
+        parent,
+    );
+    task.is_resumable = true;
+    task.link.sessions.freeze();
+    task.link.sessions.set_window(handed.window);
+    task.link.sessions.begin_at_rest();
+    let mut specs = Vec::new();
+    for tunnel in handed.tunnels {
+        let spec = TunnelSpec {
+            name: tunnel.request.name.clone(),
+            protocol: tunnel.request.protocol,
+            port: tunnel.port,
+            game: tunnel.request.game.clone(),
+        };
+        let socket = supervisor.packets((spec.protocol, spec.port));
+        specs.push((spec, tunnel.id));
+        task.restore_tunnel(tunnel, socket);
+    }
+    supervisor.adopt_link(&task.link, specs);
+    for session in handed.sessions {
+        task.restore_session(session, sockets);
+    }
+    Some(task)
+}
+
+impl LinkTask {
+    fn restore_tunnel(&mut self, handed: HandedTunnel, socket: Option<Arc<spawnpoint_net::PacketSocket>>) {
+        let HandedTunnel {
+            id,
+            request,
+            port,
+            next_serial,
+            flows,
+        } = handed;
+        let tunnel = self.enter_tunnel(&request, id, port, socket);
+        if let Some(udp) = &tunnel.udp {
+            udp.restore(next_serial, &flows);
+        }
+    }
+
+    fn restore_session(&self, handed: HandedSession, sockets: &mut Sockets) {
+        let Some(tunnel) = self.link.tunnel(handed.tunnel) else {
+            return;
+        };
+        let session = self.link.sessions.restore(handed.opening(), handed.stream);
+        let entry = Entry::restore(self.link.clone(), session);
+        let Some(socket) = handed.socket.and_then(|at| sockets.take(at)) else {
+            return tunnel.scope.spawn(entry.settle());
+        };
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => {
+                return tracing::error!(%error, "a player's socket could not be taken over");
+            }
+        };
+        entry.session.set_socket(socket.get());
+        let now = self.context.clock.now();
+        let permit = self.context.players.readmit(now, handed.player.ip(), &tunnel.places);
+        let age = Duration::from_millis(handed.age_ms);
+        let seat = Seat::restore(&self.context, &tunnel.labels, handed.session, permit, age);
+        let before = [handed.up, handed.down];
+        let game = self.game_of(tunnel.id);
+        let inner = tunnel.clone();
+        tunnel.scope.spawn(async move {
+            tcp::carry_on(&inner, entry, socket, game.as_deref(), seat, before).await;
+        });
+    }
+
+    fn game_of(&self, id: TunnelId) -> Option<String> {
+        let (request, _) = self.requests.values().find(|(_, open)| *open == id)?;
+        request.game.clone()
+    }
+}
