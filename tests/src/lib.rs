@@ -8,9 +8,11 @@
     reason = "a test's helper panics as its report, and its tasks end with the test's runtime"
 )]
 
+pub mod crowd;
 mod heard;
 mod lab;
 pub mod origins;
+pub mod path;
 
 use std::time::Duration;
 
