@@ -13,6 +13,8 @@ mod heard;
 mod lab;
 pub mod origins;
 pub mod path;
+#[cfg(unix)]
+pub mod survive;
 
 use std::time::Duration;
 
