@@ -32,6 +32,8 @@ pub enum Accident {
     Abandon,
     /// Nothing passes for so long.
     Dark(Duration),
+    /// Home's cable is out for so long.
+    Unplugged(Duration),
     /// The relay's process is replaced.
     RelayUpgrade,
     /// The agent's process is replaced.
@@ -55,7 +57,9 @@ impl Accident {
     /// The longest silence that half of the crowd, and anybody, may hear.
     pub const fn limits(self) -> [Duration; 2] {
         match self {
-            Self::Rebind | Self::Readdress | Self::Dark(_) => [Duration::from_secs(1), Duration::from_secs(2)],
+            Self::Rebind | Self::Readdress | Self::Dark(_) | Self::Unplugged(_) => {
+                [Duration::from_secs(1), Duration::from_secs(2)]
+            }
             // The way is there at once, but that the old one is dead shows only by silence: `links.idle_timeout`.
             Self::Abandon => [Duration::from_millis(3400), Duration::from_millis(4400)],
             Self::RelayUpgrade | Self::AgentUpgrade => [Duration::from_secs(1); 2],
@@ -73,7 +77,16 @@ impl Accident {
             Self::Rebind => stage.place.rebind()?,
             Self::Readdress => stage.place.readdress()?,
             Self::Abandon => stage.place.abandon()?,
-            Self::Dark(time) => felt.parked = dark(stage, time).await?,
+            Self::Dark(time) => {
+                stage.place.set_dark(true)?;
+                felt.parked = watch(stage, time).await;
+                stage.place.set_dark(false)?;
+            }
+            Self::Unplugged(time) => {
+                stage.place.set_unplugged(true)?;
+                felt.parked = watch(stage, time).await;
+                stage.place.set_unplugged(false)?;
+            }
             Self::RelayUpgrade | Self::AgentUpgrade => {
                 mark(stage).await?;
                 let done = match self {
@@ -117,18 +130,16 @@ async fn mark(stage: &mut Stage) -> Result<(), Fault> {
     stage.players.ask::<Value>(Order::Mark).await.map(drop)
 }
 
-/// The most that relay and agent had resident meanwhile.
-async fn dark(stage: &mut Stage, time: Duration) -> Result<[u64; 2], Fault> {
+/// Lets time pass; the most that relay and agent had resident meanwhile.
+async fn watch(stage: &Stage, time: Duration) -> [u64; 2] {
     let until = Instant::now() + time;
-    stage.place.set_dark(true)?;
     let mut most = [0; 2];
     while Instant::now() < until {
         tokio::time::sleep_until(until.min(Instant::now() + LOOK)).await;
         let now = stage.resident();
         most = [most[0].max(now[0]), most[1].max(now[1])];
     }
-    stage.place.set_dark(false)?;
-    Ok(most)
+    most
 }
 
 /// A new player must be let in soon after the relay is ready.
@@ -149,6 +160,7 @@ impl fmt::Display for Accident {
             Self::Readdress => f.write_str("agent's address changes"),
             Self::Abandon => f.write_str("agent's old way is dead"),
             Self::Dark(time) => write!(f, "dark for {:.1} s", time.as_secs_f64()),
+            Self::Unplugged(time) => write!(f, "unplugged for {:.1} s", time.as_secs_f64()),
             Self::RelayUpgrade => f.write_str("relay upgraded"),
             Self::AgentUpgrade => f.write_str("agent upgraded"),
             Self::RelayKill => f.write_str("relay killed"),

@@ -19,6 +19,9 @@ use super::fault::Fault;
 /// Where players reach the relay.
 pub const RELAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 90, 0, 1));
 
+/// The router's address at home.
+const GATEWAY: &str = "192.168.90.1";
+
 /// What all names start with; the id of the process follows.
 const PREFIX: &str = "survive-";
 
@@ -92,9 +95,9 @@ impl Net {
         }
         ip(&["-n", &public, "addr", "add", &format!("{RELAY}/16"), "dev", "eth0"])?;
         ip(&["-n", &router, "addr", "add", &format!("{}/16", wan(0)), "dev", "wan"])?;
-        ip(&["-n", &router, "addr", "add", "192.168.90.1/24", "dev", "lan"])?;
+        ip(&["-n", &router, "addr", "add", &format!("{GATEWAY}/24"), "dev", "lan"])?;
         ip(&["-n", &home, "addr", "add", "192.168.90.2/24", "dev", "eth0"])?;
-        ip(&["-n", &home, "route", "add", "default", "via", "192.168.90.1"])?;
+        ip(&["-n", &home, "route", "add", "default", "via", GATEWAY])?;
         net.apply()?;
         Ok(net)
     }
@@ -127,17 +130,18 @@ impl Net {
         self.forget_mappings()
     }
 
-    /// Home gets another address from its router; what was open can go on from there.
+    /// The router moves to another public address and home to another private one; what was open can go on from there.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn readdress(&mut self) -> Result<(), Fault> {
+        self.move_router()?;
         let (home, old) = (self.name("home"), self.home);
         self.home = if old >= 250 { 2 } else { old + 1 };
         let [new, old] = [self.home, old].map(|number| format!("192.168.90.{number}/24"));
         ip(&["-n", &home, "addr", "add", &new, "dev", "eth0"])?;
         ip(&["-n", &home, "addr", "del", &old, "dev", "eth0"])?;
-        ip(&["-n", &home, "route", "replace", "default", "via", "192.168.90.1"])
+        ip(&["-n", &home, "route", "replace", "default", "via", GATEWAY])
     }
 
     /// The router moves to another public address, and what was open keeps the old one, which leads nowhere: only a new socket gets through.
@@ -145,10 +149,27 @@ impl Net {
     /// # Errors
     /// When the kernel refuses.
     pub fn abandon(&mut self) -> Result<(), Fault> {
+        self.dead.push(self.router);
+        self.move_router()
+    }
+
+    /// Home's cable is out, or in again. Unlike in the dark, the agent's machine knows that it has no way.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_unplugged(&self, is_unplugged: bool) -> Result<(), Fault> {
+        let home = self.name("home");
+        if is_unplugged {
+            return ip(&["-n", &home, "link", "set", "eth0", "down"]);
+        }
+        ip(&["-n", &home, "link", "set", "eth0", "up"])?;
+        ip(&["-n", &home, "route", "replace", "default", "via", GATEWAY])
+    }
+
+    fn move_router(&mut self) -> Result<(), Fault> {
         let (router, old) = (self.name("router"), self.router);
         self.router = (old + 1) % 250;
         self.dead.retain(|number| *number != self.router);
-        self.dead.push(old);
         ip(&[
             "-n",
             &router,

@@ -101,6 +101,17 @@ impl Place {
         }
     }
 
+    /// Home's cable is out, or in again; on loopback there is none, so it is dark.
+    ///
+    /// # Errors
+    /// As [`Place::set_dark`].
+    pub fn set_unplugged(&mut self, is_unplugged: bool) -> Result<(), Fault> {
+        match self {
+            Self::Loopback { .. } => self.set_dark(is_unplugged),
+            Self::Namespaces(net) => net.set_unplugged(is_unplugged),
+        }
+    }
+
     /// The NAT forgets its mappings.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A relay or an agent as the show sees it: a command line, JSON events, and whichever process does its work right now.
 //!
-//! An upgrade replaces the process. The new one is nobody's child here, but it inherits standard output, so its events arrive by the same pipe, and its
-//! command line names the same directory, by which it is found and at last killed.
+//! An upgrade replaces the process. The new one is nobody's child here, but it inherits standard output: its events arrive by the same pipe, and by that
+//! pipe it is found and at last killed.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -29,17 +29,16 @@ const GONE: Duration = Duration::from_secs(5);
 /// How often `/proc` is looked at for a change.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A running relay or agent. All processes that work on its directory are killed when it is dropped.
+/// A running relay or agent. It and its successors are killed when it is dropped.
 #[derive(Debug)]
 pub struct Running {
     /// `relay` or `agent`.
     pub command: &'static str,
     /// The process that does the work now.
     pub pid: u32,
-    directory: PathBuf,
+    /// Its standard output.
+    pipe: PathBuf,
     child: Child,
-    /// Killed on purpose: its directory may be another's by now.
-    is_over: bool,
     events: Arc<Events>,
     _scope: TaskScope,
 }
@@ -51,11 +50,11 @@ struct Events {
 }
 
 impl Running {
-    /// Starts `line`, which runs `command` on `directory` with `--json`, and waits until it is ready. What it logs is added to a file in `logs`.
+    /// Starts `line`, which runs `command` with `--json`, and waits until it is ready. What it logs is added to a file in `logs`.
     ///
     /// # Errors
     /// When it is not ready in time.
-    pub async fn start(command: &'static str, directory: &Path, logs: &Path, mut line: Command) -> Result<Self, Fault> {
+    pub async fn start(command: &'static str, logs: &Path, mut line: Command) -> Result<Self, Fault> {
         let log = logs.join(format!("{command}.log"));
         let log = OpenOptions::new().create(true).append(true).open(&log);
         let log = log.map_err(|error| Fault::new(logs.display(), error))?;
@@ -74,9 +73,8 @@ impl Running {
         let running = Self {
             command,
             pid,
-            directory: directory.to_owned(),
+            pipe: vitals::stdout_of(pid).ok_or_else(gone)?,
             child,
-            is_over: false,
             events,
             _scope: scope,
         };
@@ -131,9 +129,9 @@ impl Running {
         Vitals::of(self.pid).ok_or_else(|| Fault(format!("the {} is gone", self.command)))
     }
 
-    /// Processes that work on its directory.
+    /// It and its successors, as far as they run.
     pub fn processes(&self) -> Vec<u32> {
-        vitals::find(self.command, &self.directory)
+        vitals::find(&self.pipe)
     }
 
     /// Runs `line`, which asks it to upgrade itself, and waits until another process does the work and the old one is gone.
@@ -183,9 +181,7 @@ impl Running {
             }
         };
         let gone = tokio::time::timeout(GONE, gone).await;
-        gone.map_err(|_| Fault(format!("the {} cannot be killed", self.command)))?;
-        self.is_over = true;
-        Ok(())
+        gone.map_err(|_| Fault(format!("the {} cannot be killed", self.command)))
     }
 
     fn kill_all(&self) {
@@ -199,9 +195,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.kill_all();
-        }
+        self.kill_all();
     }
 }
 

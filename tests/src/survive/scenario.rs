@@ -24,6 +24,8 @@ pub enum Scenario {
     Dark10,
     /// Twenty-five, just inside the resume window.
     Dark25,
+    /// Home's cable is out for three seconds.
+    Unplugged,
     /// Five relay upgrades in a row.
     RelayUpgrades,
     /// An agent upgrade.
@@ -36,7 +38,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All, in the order in which they are played.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Calm,
         Self::Rebind,
         Self::Readdress,
@@ -44,6 +46,7 @@ impl Scenario {
         Self::Dark2,
         Self::Dark10,
         Self::Dark25,
+        Self::Unplugged,
         Self::RelayUpgrades,
         Self::AgentUpgrade,
         Self::RelayKill,
@@ -60,6 +63,7 @@ impl Scenario {
             Self::Dark2 => "dark-2",
             Self::Dark10 => "dark-10",
             Self::Dark25 => "dark-25",
+            Self::Unplugged => "unplugged",
             Self::RelayUpgrades => "relay-upgrades",
             Self::AgentUpgrade => "agent-upgrade",
             Self::RelayKill => "relay-kill",
@@ -83,6 +87,7 @@ impl Scenario {
             Self::Dark2 => dark(2),
             Self::Dark10 => dark(10),
             Self::Dark25 => dark(25),
+            Self::Unplugged => vec![Accident::Unplugged(Duration::from_secs(3))],
             Self::RelayUpgrades => vec![Accident::RelayUpgrade; if is_quick { 2 } else { 5 }],
             Self::AgentUpgrade => vec![Accident::AgentUpgrade],
             Self::RelayKill => vec![Accident::RelayKill],

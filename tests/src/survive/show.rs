@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::accident::Accident;
+use super::accident::{Accident, Felt};
 use super::arguments::{Arguments, Namespaces};
 use super::fault::Fault;
 use super::net::Net;
@@ -127,31 +127,33 @@ impl Show {
         Ok(())
     }
 
-    async fn suffer(&self, accident: Accident, stage: &mut Stage, row: &mut Row) -> Result<(), Fault> {
+    async fn suffer(&self, accident: Accident, stage: &mut Stage, row: &mut Row) -> Result<Felt, Fault> {
         let felt = accident.happen(stage).await?;
         row.felt(felt.pause);
-        row.problems.extend(felt.problems);
-        if matches!(accident, Accident::Dark(_)) {
+        row.problems.extend(felt.problems.iter().cloned());
+        if felt.parked != [0; 2] && row.name != Scenario::Soak.as_str() {
             let parked = felt.parked.map(mebibytes).join(" and ");
             row.notes
                 .push(format!("resident while {accident}, relay and agent: {parked}"));
         }
-        Ok(())
+        Ok(felt)
     }
 
     async fn soak(&self, stage: &mut Stage, row: &mut Row) -> Result<(), Fault> {
         let (mut dice, start) = (Dice::new(self.arguments.seed), Instant::now());
-        let (mut due, mut count) = (start, 0);
+        let (mut due, mut count, mut parked) = (start, 0, [0; 2]);
         while start.elapsed() < self.arguments.soak {
-            let accident = dice.accident();
-            self.suffer(accident, stage, row).await?;
+            let (accident, at) = (dice.accident(), start.elapsed().as_secs_f64());
+            let felt = self.suffer(accident, stage, row).await?;
             count += 1;
+            parked = [0, 1].map(|side| u64::max(parked[side], felt.parked[side]));
             let report: Report = stage.players.ask(Order::Report).await?;
             println!(
-                "{:6.1} s  {accident}: {} disconnects, pause {}",
-                start.elapsed().as_secs_f64(),
+                "{at:6.1} s  {accident}: pause {}; so far {} disconnects, {} wrong bytes, {} mapping changes",
+                felt.pause,
                 report.disconnects().len(),
-                row.pause.unwrap_or_default()
+                report.wrong(),
+                stage.moved().await?
             );
             if report.streams_in() == 0 {
                 row.problems.push(format!("nobody is left after {count} accidents"));
@@ -160,8 +162,11 @@ impl Show {
             due += dice.calm();
             tokio::time::sleep_until(due).await;
         }
+        let parked = parked.map(mebibytes).join(" and ");
         row.notes
             .push(format!("{count} accidents, --seed {}", self.arguments.seed));
+        row.notes
+            .push(format!("resident at most while dark, relay and agent: {parked}"));
         Ok(())
     }
 }

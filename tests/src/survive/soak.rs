@@ -24,7 +24,8 @@ impl Dice {
             5..8 => Accident::Readdress,
             8..10 => Accident::Abandon,
             // Mostly a moment, sometimes long; 25 s are played by themselves.
-            10..15 => Accident::Dark(Duration::from_millis(200 + self.below(2300))),
+            10..14 => Accident::Dark(Duration::from_millis(200 + self.below(2300))),
+            14 => Accident::Unplugged(Duration::from_millis(200 + self.below(2300))),
             15 => Accident::Dark(Duration::from_millis(2500 + self.below(7500))),
             16..18 => Accident::RelayUpgrade,
             _ => Accident::AgentUpgrade,

@@ -124,6 +124,15 @@ impl Stage {
         Ok(report)
     }
 
+    /// UDP flows that have come to the game server from another address than before, so far.
+    ///
+    /// # Errors
+    /// When the game server is gone.
+    pub async fn moved(&mut self) -> Result<usize, Fault> {
+        let known: Books = self.origin.ask(Order::Books).await?;
+        Ok(known.changed_mappings())
+    }
+
     /// Asks a side to replace its process.
     ///
     /// # Errors
@@ -270,7 +279,7 @@ async fn start_relay(place: &Place, props: &Props, ports: &str) -> Result<Runnin
         "--public-host",
         &address.ip().to_string(),
     ]);
-    Running::start("relay", &data(props), &props.directory, command).await
+    Running::start("relay", &props.directory, command).await
 }
 
 async fn start_agent(place: &Place, props: &Props, tcp: SocketAddr, udp: SocketAddr) -> Result<Running, Fault> {
@@ -283,7 +292,7 @@ async fn start_agent(place: &Place, props: &Props, tcp: SocketAddr, udp: SocketA
     command.env("SPAWNPOINT_INVITE", place.invite(invite).to_string());
     command.args(["agent", "--json", "--state-dir"]).arg(state(props));
     command.args([format!("game=tcp:{tcp}"), format!("voice=udp:{udp}")]);
-    Running::start("agent", &state(props), &props.directory, command).await
+    Running::start("agent", &props.directory, command).await
 }
 
 /// Where a tunnel's players go.

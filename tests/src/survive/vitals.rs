@@ -1,6 +1,6 @@
 //! What a process holds, by `/proc`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A process at one moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,19 +29,17 @@ impl Vitals {
     }
 }
 
-/// Processes that run `command` (`relay` or `agent`) on `directory`, other than those that were only asked to talk to one.
-pub fn find(command: &str, directory: &Path) -> Vec<u32> {
-    let directory = directory.display().to_string();
+/// Where a process's standard output leads, which its successor inherits and nobody else has.
+pub fn stdout_of(pid: u32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/fd/1")).ok()
+}
+
+/// Processes whose standard output leads to `pipe`. One that has ended but was not waited for has none.
+pub fn find(pipe: &Path) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
-        // A process that has ended but was not waited for has an empty one.
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-        let has = |word: &str| words.iter().any(|other| other == word);
-        has(command) && has(&directory) && !has("upgrade")
-    })
-    .collect()
+    pids.filter(|pid| stdout_of(*pid).is_some_and(|other| other == pipe))
+        .collect()
 }
 
 /// Bytes for people.
