@@ -12,6 +12,7 @@ pub mod accident;
 pub mod actor;
 pub mod arguments;
 pub mod fault;
+pub mod launch;
 pub mod net;
 pub mod place;
 pub mod role;

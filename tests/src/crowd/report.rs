@@ -97,6 +97,12 @@ impl Report {
         })
     }
 
+    /// Bytes that were downloaded.
+    pub fn downloaded(&self) -> u64 {
+        let bulks = self.players.iter().filter(|player| player.kind == Kind::Bulk);
+        bulks.map(|player| player.notes.received).sum()
+    }
+
     /// TCP players who are in.
     pub fn streams_in(&self) -> usize {
         let each = self.players.iter();

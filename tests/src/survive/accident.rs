@@ -18,6 +18,9 @@ const BACK: Duration = Duration::from_secs(20);
 /// Play after each accident, so that what comes late is seen.
 const AFTERMATH: Duration = Duration::from_millis(1500);
 
+/// After so long in the dark both sides know that the other is gone, and sessions are parked.
+const NOTICED: Duration = Duration::from_secs(4);
+
 /// How often memory is looked at while the path is dark.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -34,6 +37,8 @@ pub enum Accident {
     Dark(Duration),
     /// Home's cable is out for so long.
     Unplugged(Duration),
+    /// The relay's process, and then the agent's, is replaced while nothing passes: parked sessions must come along.
+    DarkUpgrades,
     /// The relay's process is replaced.
     RelayUpgrade,
     /// The agent's process is replaced.
@@ -57,7 +62,7 @@ impl Accident {
     /// The longest silence that half of the crowd, and anybody, may hear.
     pub const fn limits(self) -> [Duration; 2] {
         match self {
-            Self::Rebind | Self::Readdress | Self::Dark(_) | Self::Unplugged(_) => {
+            Self::Rebind | Self::Readdress | Self::Dark(_) | Self::Unplugged(_) | Self::DarkUpgrades => {
                 [Duration::from_secs(1), Duration::from_secs(2)]
             }
             // The way is there at once, but that the old one is dead shows only by silence: `links.idle_timeout`.
@@ -80,6 +85,14 @@ impl Accident {
             Self::Dark(time) => {
                 stage.place.set_dark(true)?;
                 felt.parked = watch(stage, time).await;
+                stage.place.set_dark(false)?;
+            }
+            Self::DarkUpgrades => {
+                stage.place.set_dark(true)?;
+                felt.parked = watch(stage, NOTICED).await;
+                let done = [stage.upgrade_relay().await, stage.upgrade_agent().await];
+                let faults = done.into_iter().filter_map(Result::err);
+                felt.problems.extend(faults.map(|fault| fault.to_string()));
                 stage.place.set_dark(false)?;
             }
             Self::Unplugged(time) => {
@@ -161,6 +174,7 @@ impl fmt::Display for Accident {
             Self::Abandon => f.write_str("agent's old way is dead"),
             Self::Dark(time) => write!(f, "dark for {:.1} s", time.as_secs_f64()),
             Self::Unplugged(time) => write!(f, "unplugged for {:.1} s", time.as_secs_f64()),
+            Self::DarkUpgrades => f.write_str("both upgraded in the dark"),
             Self::RelayUpgrade => f.write_str("relay upgraded"),
             Self::AgentUpgrade => f.write_str("agent upgraded"),
             Self::RelayKill => f.write_str("relay killed"),

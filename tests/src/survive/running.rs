@@ -78,20 +78,15 @@ impl Running {
             events,
             _scope: scope,
         };
-        running.event(0, "ready", |_| true).await?;
+        running.event("ready", |_| true).await?;
         Ok(running)
     }
 
-    /// How many events there were so far, to wait for later ones.
-    pub fn so_far(&self) -> usize {
-        self.events.lines.lock().unwrap().len()
-    }
-
-    /// Waits for an event after the first `skip` ones.
+    /// Waits for the first event of this name that `is_it`.
     ///
     /// # Errors
     /// When there is none in time.
-    pub async fn event(&self, skip: usize, name: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value, Fault> {
+    pub async fn event(&self, name: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value, Fault> {
         let wait = async {
             loop {
                 let new = self.events.new.notified();
@@ -99,8 +94,7 @@ impl Running {
                 new.as_mut().enable();
                 {
                     let lines = self.events.lines.lock().unwrap();
-                    let mut later = lines.iter().skip(skip);
-                    if let Some(line) = later.find(|line| line["event"] == name && is_it(line)) {
+                    if let Some(line) = lines.iter().find(|line| line["event"] == name && is_it(line)) {
                         return line.clone();
                     }
                 }
@@ -139,7 +133,7 @@ impl Running {
     /// # Errors
     /// When the upgrade fails, or leaves none or two.
     pub async fn upgrade(&mut self, mut line: Command) -> Result<(), Fault> {
-        let (what, before) = (format!("{} upgrade", self.command), self.so_far());
+        let what = format!("{} upgrade", self.command);
         line.stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(DEADLINE, line.output()).await;
         let output = output.map_err(|_| Fault::new(&what, "does not end"))?;
@@ -149,15 +143,13 @@ impl Running {
             let first = text.lines().next().unwrap_or_default();
             return Err(Fault::new(&what, format!("{}: {first}", output.status)));
         }
-        let ready = self.event(before, "ready", |_| true).await?;
-        let named = ready["pid"].as_u64().map(|pid| pid as u32);
         let old = self.pid;
         let replaced = async {
             loop {
                 // The first process is a child, and stays in the list until it is waited for.
                 let _ = self.child.try_wait();
                 match self.processes()[..] {
-                    [pid] if pid != old && named.is_none_or(|named| named == pid) => return pid,
+                    [pid] if pid != old => return pid,
                     _ => tokio::time::sleep(LOOK).await,
                 }
             }

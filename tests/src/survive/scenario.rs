@@ -30,6 +30,8 @@ pub enum Scenario {
     RelayUpgrades,
     /// An agent upgrade.
     AgentUpgrade,
+    /// Both upgraded while the path is dark.
+    DarkUpgrades,
     /// The relay is killed and started again.
     RelayKill,
     /// All of it but the kill, from a seed, for a long time.
@@ -38,7 +40,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All, in the order in which they are played.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Calm,
         Self::Rebind,
         Self::Readdress,
@@ -49,6 +51,7 @@ impl Scenario {
         Self::Unplugged,
         Self::RelayUpgrades,
         Self::AgentUpgrade,
+        Self::DarkUpgrades,
         Self::RelayKill,
         Self::Soak,
     ];
@@ -66,6 +69,7 @@ impl Scenario {
             Self::Unplugged => "unplugged",
             Self::RelayUpgrades => "relay-upgrades",
             Self::AgentUpgrade => "agent-upgrade",
+            Self::DarkUpgrades => "dark-upgrades",
             Self::RelayKill => "relay-kill",
             Self::Soak => "soak",
         }
@@ -73,7 +77,7 @@ impl Scenario {
 
     /// Whether the quick show plays it.
     pub const fn is_quick(self) -> bool {
-        !matches!(self, Self::Dark10 | Self::Dark25 | Self::Soak)
+        !matches!(self, Self::Dark10 | Self::Dark25 | Self::DarkUpgrades | Self::Soak)
     }
 
     /// What happens, one after the other; nothing that is known before, in the soak.
@@ -90,6 +94,7 @@ impl Scenario {
             Self::Unplugged => vec![Accident::Unplugged(Duration::from_secs(3))],
             Self::RelayUpgrades => vec![Accident::RelayUpgrade; if is_quick { 2 } else { 5 }],
             Self::AgentUpgrade => vec![Accident::AgentUpgrade],
+            Self::DarkUpgrades => vec![Accident::DarkUpgrades],
             Self::RelayKill => vec![Accident::RelayKill],
         }
     }
@@ -97,7 +102,7 @@ impl Scenario {
     /// How long a silent UDP player is remembered: outlasts every outage of the scenario, on the side that hears nothing too.
     pub const fn udp_idle(self) -> Duration {
         match self {
-            Self::Dark10 => Duration::from_secs(15),
+            Self::Dark10 | Self::DarkUpgrades => Duration::from_secs(15),
             Self::Dark25 | Self::Soak => Duration::from_secs(40),
             _ => SHORT_IDLE,
         }

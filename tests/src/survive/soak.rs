@@ -27,6 +27,8 @@ impl Dice {
             10..14 => Accident::Dark(Duration::from_millis(200 + self.below(2300))),
             14 => Accident::Unplugged(Duration::from_millis(200 + self.below(2300))),
             15 => Accident::Dark(Duration::from_millis(2500 + self.below(7500))),
+            // Rarer than the others, being two of them at once.
+            16 if self.below(2) == 0 => Accident::DarkUpgrades,
             16..18 => Accident::RelayUpgrade,
             _ => Accident::AgentUpgrade,
         }

@@ -1,22 +1,20 @@
 //! Relay, agent, game server and players of one scenario.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use spawnpoint_proto::Invite;
-use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::actor::Actor;
 use super::fault::Fault;
+use super::launch::{self, Props, command};
 use super::net::Side;
 use super::place::Place;
 use super::role::{self, Order};
 use super::running::Running;
 use super::vitals::{Vitals, mebibytes};
-use crate::crowd::{Books, Report, Size, books};
+use crate::crowd::{Books, Report, books};
 
 /// Nobody takes this long to enter, even in a crowd on a busy machine.
 const SETTLE: Duration = Duration::from_secs(20);
@@ -32,19 +30,6 @@ const LET_GO: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// What a stage is made of.
-#[derive(Clone, Debug)]
-pub struct Props {
-    /// The program under test.
-    pub binary: PathBuf,
-    /// Where everything is kept that the processes write.
-    pub directory: PathBuf,
-    /// The crowd.
-    pub size: Size,
-    /// How long a silent UDP player is remembered. Shorter than an outage would be no test, longer only takes time at the end.
-    pub udp_idle: Duration,
-}
 
 /// A running stage; everything ends when it is dropped.
 #[derive(Debug)]
@@ -72,9 +57,9 @@ impl Stage {
     /// # Errors
     /// When something does not start.
     pub async fn start(place: Place, props: Props) -> Result<Self, Fault> {
-        write_config(&props)?;
+        props.write()?;
         let ports = place.ports();
-        let relay = start_relay(&place, &props, &ports).await?;
+        let relay = launch::relay(&place, &props, &ports).await?;
         let actor = |side| {
             let program = std::env::current_exe().map_err(|error| Fault::new("this program", error))?;
             let mut command = place.command(side, &program);
@@ -83,7 +68,7 @@ impl Stage {
         };
         let (players, mut origin) = (actor(Side::Public)?, actor(Side::Home)?);
         let (tcp, udp): (SocketAddr, SocketAddr) = origin.ask(Order::Open(place.origin())).await?;
-        let agent = start_agent(&place, &props, tcp, udp).await?;
+        let agent = launch::agent(&place, &props, tcp, udp).await?;
         let (tcp, udp) = (public(&agent, "game").await?, public(&agent, "voice").await?);
         let new = [relay.vitals()?, agent.vitals()?];
         Ok(Self {
@@ -139,7 +124,7 @@ impl Stage {
     /// When it does not, or not fully.
     pub async fn upgrade_relay(&mut self) -> Result<(), Fault> {
         let mut command = command(&self.place, Side::Public, &self.props);
-        command.args(["relay", "upgrade", "--data-dir"]).arg(data(&self.props));
+        command.args(["relay", "upgrade", "--data-dir"]).arg(self.props.data());
         self.relay.upgrade(command).await
     }
 
@@ -151,7 +136,7 @@ impl Stage {
         let mut command = command(&self.place, Side::Home, &self.props);
         command
             .args(["agent", "upgrade", "--state-dir"])
-            .arg(state(&self.props));
+            .arg(self.props.state());
         self.agent.upgrade(command).await
     }
 
@@ -161,7 +146,7 @@ impl Stage {
     /// When it does not start.
     pub async fn kill_relay(&mut self) -> Result<(), Fault> {
         self.relay.kill().await?;
-        self.relay = start_relay(&self.place, &self.props, &self.ports).await?;
+        self.relay = launch::relay(&self.place, &self.props, &self.ports).await?;
         Ok(())
     }
 
@@ -234,70 +219,9 @@ fn excess(now: Vitals, new: Vitals) -> Vec<String> {
     held
 }
 
-fn data(props: &Props) -> PathBuf {
-    props.directory.join("relay")
-}
-
-fn state(props: &Props) -> PathBuf {
-    props.directory.join("agent")
-}
-
-fn config(props: &Props) -> PathBuf {
-    props.directory.join("relay.toml")
-}
-
-fn write_config(props: &Props) -> Result<(), Fault> {
-    // All players of a crowd come from one address, and at once.
-    let text = format!(
-        "[players]\nmax_players_per_address = 100000\nnew_players_per_address = \"10000/s\"\nnew_players_burst = 10000\nudp_idle = \"{} s\"\n",
-        props.udp_idle.as_secs()
-    );
-    let made = [data(props), state(props)].iter().try_for_each(std::fs::create_dir_all);
-    let written = made.and_then(|()| std::fs::write(config(props), text));
-    written.map_err(|error| Fault::new(props.directory.display(), error))
-}
-
-/// The binary on a side, at home in the stage's directory.
-fn command(place: &Place, side: Side, props: &Props) -> Command {
-    let mut command = place.command(side, &props.binary);
-    command.env_remove("RUST_LOG").env("HOME", &props.directory);
-    command
-}
-
-async fn start_relay(place: &Place, props: &Props, ports: &str) -> Result<Running, Fault> {
-    let (mut command, address) = (command(place, Side::Public, props), place.relay());
-    // Any free port on loopback, which the `ready` event names.
-    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string();
-    command.arg("relay").arg("--config").arg(config(props));
-    command
-        .arg("--data-dir")
-        .arg(data(props))
-        .args(["--json", "--admin", &admin, "--ports", ports]);
-    command.args([
-        "--listen",
-        &address.to_string(),
-        "--public-host",
-        &address.ip().to_string(),
-    ]);
-    Running::start("relay", &props.directory, command).await
-}
-
-async fn start_agent(place: &Place, props: &Props, tcp: SocketAddr, udp: SocketAddr) -> Result<Running, Fault> {
-    let mut invite = command(place, Side::Public, props);
-    invite.args(["invite", "desk", "--data-dir"]).arg(data(props));
-    let output = invite.output().await.map_err(|error| Fault::new("invite", error))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let invite: Invite = text.parse().map_err(|error| Fault::new("invite", error))?;
-    let mut command = command(place, Side::Home, props);
-    command.env("SPAWNPOINT_INVITE", place.invite(invite).to_string());
-    command.args(["agent", "--json", "--state-dir"]).arg(state(props));
-    command.args([format!("game=tcp:{tcp}"), format!("voice=udp:{udp}")]);
-    Running::start("agent", &props.directory, command).await
-}
-
 /// Where a tunnel's players go.
 async fn public(agent: &Running, tunnel: &str) -> Result<SocketAddr, Fault> {
-    let event = agent.event(0, "tunnel", |event| event["tunnel"] == tunnel).await?;
+    let event = agent.event("tunnel", |event| event["tunnel"] == tunnel).await?;
     let text = event["public"].as_str().unwrap_or_default();
     text.parse().map_err(|error| Fault::new(text, error))
 }

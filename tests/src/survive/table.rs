@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::vitals::mebibytes;
 use crate::crowd::Report;
 use crate::crowd::report::{Spread, show};
 
@@ -52,7 +53,10 @@ impl Row {
         }
         self.problems.extend(examples("wrong", &faults));
         let (sent, answered) = report.packets();
-        self.notes.push(format!("udp: {answered} of {sent} packets answered"));
+        let downloaded = mebibytes(report.downloaded());
+        self.notes.push(format!(
+            "{downloaded} downloaded, {answered} of {sent} UDP packets answered"
+        ));
     }
 
     /// Notes what an accident did, the worst of several.
