@@ -1,6 +1,6 @@
 //! Where the show takes place: in network namespaces, or on loopback over a path in this process.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path as File;
 
 use spawnpoint_proto::Invite;
@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use super::fault::Fault;
 use super::net::{self, Net, Side};
-use crate::lab::free_ports;
+use crate::lab::{free_ports, loopback};
 use crate::path::Path;
 
 /// The agents' port in a namespace, where nobody else is.
@@ -38,9 +38,8 @@ impl Place {
     /// When there is no free port.
     pub async fn loopback(seed: u64) -> Result<Self, Fault> {
         let fail = |error| Fault::new("the path", error);
-        // The port must be the relay's again after it was killed, so it is chosen here.
-        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
-        let relay = free.map_err(fail)?;
+        // The port must be the relay's again after it was killed, so it is not one that the kernel gives out meanwhile.
+        let relay = loopback(free_ports(1).iter().next().unwrap());
         let path = Path::start(relay, seed).await.map_err(fail)?;
         Ok(Self::Loopback { relay, path })
     }

@@ -6,6 +6,7 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub struct Running {
     pub pid: u32,
     /// Its standard output.
     pipe: PathBuf,
+    log: PathBuf,
     child: Child,
     events: Arc<Events>,
     _scope: TaskScope,
@@ -46,6 +48,8 @@ pub struct Running {
 #[derive(Debug, Default)]
 struct Events {
     lines: Mutex<Vec<Value>>,
+    /// Nobody has the pipe any more.
+    is_over: AtomicBool,
     new: Notify,
 }
 
@@ -56,11 +60,11 @@ impl Running {
     /// When it is not ready in time.
     pub async fn start(command: &'static str, logs: &Path, mut line: Command) -> Result<Self, Fault> {
         let log = logs.join(format!("{command}.log"));
-        let log = OpenOptions::new().create(true).append(true).open(&log);
-        let log = log.map_err(|error| Fault::new(logs.display(), error))?;
+        let file = OpenOptions::new().create(true).append(true).open(&log);
+        let file = file.map_err(|error| Fault::new(log.display(), error))?;
         line.stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(file)
             .kill_on_drop(true);
         let mut child = line
             .spawn()
@@ -74,6 +78,7 @@ impl Running {
             command,
             pid,
             pipe: vitals::stdout_of(pid).ok_or_else(gone)?,
+            log,
             child,
             events,
             _scope: scope,
@@ -95,14 +100,18 @@ impl Running {
                 {
                     let lines = self.events.lines.lock().unwrap();
                     if let Some(line) = lines.iter().find(|line| line["event"] == name && is_it(line)) {
-                        return line.clone();
+                        return Ok(line.clone());
                     }
+                }
+                if self.events.is_over.load(Ordering::Acquire) {
+                    let words = self.last_words();
+                    return Err(Fault(format!("no `{name}` of the {}, it ended: {words}", self.command)));
                 }
                 new.await;
             }
         };
         let missing = |_| Fault(format!("no `{name}` of the {} within {DEADLINE:?}", self.command));
-        tokio::time::timeout(DEADLINE, wait).await.map_err(missing)
+        tokio::time::timeout(DEADLINE, wait).await.map_err(missing)?
     }
 
     /// The newest event of a name.
@@ -120,7 +129,7 @@ impl Running {
     /// # Errors
     /// When it is gone.
     pub fn vitals(&self) -> Result<Vitals, Fault> {
-        Vitals::of(self.pid).ok_or_else(|| Fault(format!("the {} is gone", self.command)))
+        Vitals::of(self.pid).ok_or_else(|| Fault(format!("the {} is gone; {}", self.command, self.last_words())))
     }
 
     /// It and its successors, as far as they run.
@@ -176,6 +185,11 @@ impl Running {
         gone.map_err(|_| Fault(format!("the {} cannot be killed", self.command)))
     }
 
+    fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().next_back().unwrap_or_default().to_owned()
+    }
+
     fn kill_all(&self) {
         let pids = self.processes().into_iter();
         for pid in pids.filter_map(|pid| Pid::from_raw(pid as i32)) {
@@ -199,4 +213,6 @@ async fn collect(stdout: ChildStdout, events: Arc<Events>) {
             events.new.notify_waiters();
         }
     }
+    events.is_over.store(true, Ordering::Release);
+    events.new.notify_waiters();
 }
