@@ -245,7 +245,7 @@ impl Shared {
     fn send(&self, socket: Arc<UdpSocket>, to: SocketAddr, packet: &[u8], delay: Duration) {
         if delay.is_zero() {
             // A full socket loses it.
-            let _ = socket.try_send_to(packet, to);
+            put(&socket, packet, to);
             return;
         }
         // So does a full path.
@@ -266,6 +266,11 @@ impl Shared {
 async fn deliver(mut parcels: mpsc::Receiver<Parcel>) {
     while let Some(parcel) = parcels.recv().await {
         tokio::time::sleep_until(parcel.due).await;
-        let _ = parcel.socket.try_send_to(&parcel.packet, parcel.to);
+        put(&parcel.socket, &parcel.packet, parcel.to);
     }
+}
+
+/// Sends a packet past the runtime, which would refuse the first one of a fresh socket: it has not heard yet that the socket can send.
+fn put(socket: &UdpSocket, packet: &[u8], to: SocketAddr) {
+    let _ = socket2::SockRef::from(socket).send_to(packet, &to.into());
 }

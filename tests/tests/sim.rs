@@ -15,11 +15,12 @@ mod sim {
     pub mod patience;
     pub mod registry;
     pub mod seed;
+    pub mod stream;
     pub mod udp;
 }
 
 use sim::seed::for_every_seed;
-use sim::{gate, handshake, patience, registry, udp};
+use sim::{gate, handshake, patience, registry, stream, udp};
 
 #[test]
 fn a_udp_packet_arrives_untouched_at_its_own_peer_or_is_counted() {
@@ -70,5 +71,18 @@ fn an_agent_is_in_only_by_the_answer_to_its_own_hello() {
     for_every_seed(
         "an_agent_is_in_only_by_the_answer_to_its_own_hello",
         handshake::simulate_agent,
+    );
+}
+
+#[test]
+fn a_session_outlives_its_carriers_byte_for_byte() {
+    for_every_seed("a_session_outlives_its_carriers_byte_for_byte", stream::simulate);
+}
+
+#[test]
+fn a_peer_that_lies_about_its_offsets_harms_nobody() {
+    for_every_seed(
+        "a_peer_that_lies_about_its_offsets_harms_nobody",
+        stream::simulate_hostile,
     );
 }

@@ -62,11 +62,12 @@ impl Accident {
     /// The longest silence that half of the crowd, and anybody, may hear.
     pub const fn limits(self) -> [Duration; 2] {
         match self {
-            Self::Rebind | Self::Readdress | Self::Dark(_) | Self::Unplugged(_) | Self::DarkUpgrades => {
-                [Duration::from_secs(1), Duration::from_secs(2)]
-            }
-            // The way is there at once, but that the old one is dead shows only by silence: `links.idle_timeout`.
-            Self::Abandon => [Duration::from_millis(3400), Duration::from_millis(4400)],
+            Self::Rebind
+            | Self::Readdress
+            | Self::Abandon
+            | Self::Dark(_)
+            | Self::Unplugged(_)
+            | Self::DarkUpgrades => [Duration::from_secs(1), Duration::from_secs(2)],
             Self::RelayUpgrade | Self::AgentUpgrade => [Duration::from_secs(1); 2],
             Self::RelayKill => [Duration::from_secs(2); 2],
         }
