@@ -43,7 +43,7 @@ fn bench(arguments: &Arguments) -> Result<bool, Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let started = Instant::now();
     runtime.block_on(async {
-        let binaries = Binaries::find().await?;
+        let binaries = Binaries::find(arguments.with_forgetful).await?;
         let report = run::run(arguments, &binaries).await;
         let path = binaries.target().join("bench-tunnel.json");
         print!("{}", table::render(&report));

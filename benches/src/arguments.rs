@@ -11,7 +11,8 @@ SPAWNPOINT_BIN names the program to measure; otherwise it is the one beside this
 
 --quick        one short round of each load instead of three
 --rounds N     rounds over all subjects
---load NAME    only loads whose name begins so; may be repeated";
+--load NAME    only loads whose name begins so; may be repeated
+--forgetful    also ours with links.resume_window = \"0 s\": what it costs that sessions outlive their connection";
 
 /// The bench to run.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Arguments {
     pub pace: Pace,
     /// Whether it is the short one.
     pub is_quick: bool,
+    /// Whether ours is measured with resumption off, too.
+    pub with_forgetful: bool,
     /// Print [`HELP`] and do nothing.
     pub help: bool,
 }
@@ -38,9 +41,11 @@ impl Arguments {
             _ => vec![word],
         });
         let (mut wanted, mut is_quick, mut rounds, mut help) = (Vec::new(), false, None, false);
+        let mut with_forgetful = false;
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--quick" => is_quick = true,
+                "--forgetful" => with_forgetful = true,
                 "--help" | "-h" => help = true,
                 "--load" => {
                     let name = words.next().unwrap_or_default();
@@ -68,6 +73,7 @@ impl Arguments {
                 ..pace
             },
             is_quick,
+            with_forgetful,
             help,
         })
     }

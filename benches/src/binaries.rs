@@ -18,11 +18,11 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Looks for all programs; ours is built when it is not there.
+    /// Looks for all programs; ours is built when it is not there, and stands for its forgetful self too if asked to.
     ///
     /// # Errors
     /// When ours cannot be had.
-    pub async fn find() -> Result<Self, Fault> {
+    pub async fn find(with_forgetful: bool) -> Result<Self, Fault> {
         let target = target_directory();
         let ours = match std::env::var_os("SPAWNPOINT_BIN") {
             Some(path) => PathBuf::from(path),
@@ -31,7 +31,10 @@ impl Binaries {
         if !ours.is_file() {
             return Err(Fault::Failed(format!("there is no {}", ours.display())));
         }
-        let mut found = vec![(Subject::Spawnpoint, ours)];
+        let mut found = vec![(Subject::Spawnpoint, ours.clone())];
+        if with_forgetful {
+            found.push((Subject::Forgetful, ours));
+        }
         for peer in Subject::ALL.into_iter().filter(|subject| subject.is_peer()) {
             found.extend(on_path(peer.as_str()).map(|path| (peer, path)));
         }

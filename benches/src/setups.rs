@@ -77,7 +77,7 @@ impl Setup {
         if let Some(program) = binaries.get(self.subject) {
             match self.subject {
                 Subject::Direct => {}
-                Subject::Spawnpoint => self.launch_spawnpoint(program, &directory).await?,
+                Subject::Spawnpoint | Subject::Forgetful => self.launch_spawnpoint(program, &directory).await?,
                 Subject::Rathole => self.launch_rathole(program, &directory)?,
                 Subject::Bore => self.launch_bore(program, &directory).await?,
             }
@@ -92,7 +92,11 @@ impl Setup {
             directory.join("relay"),
             directory.join("agent"),
         );
-        std::fs::write(&config, relay_toml(ports::free()?, public))?;
+        let mut settings = relay_toml(ports::free()?, public);
+        if self.subject == Subject::Forgetful {
+            settings.push_str("[links]\nresume_window = \"0 s\"\n");
+        }
+        std::fs::write(&config, settings)?;
         let mut relay = Command::new(program);
         relay
             .arg("relay")

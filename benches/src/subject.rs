@@ -7,6 +7,8 @@ pub enum Subject {
     Direct,
     /// Ours.
     Spawnpoint,
+    /// Ours with sessions that end with their connection, to see what it costs that they do not.
+    Forgetful,
     /// rathole, over plain TCP.
     Rathole,
     /// bore, which carries TCP only.
@@ -15,13 +17,20 @@ pub enum Subject {
 
 impl Subject {
     /// All, in the order of a round.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Spawnpoint, Self::Rathole, Self::Bore];
+    pub const ALL: [Self; 5] = [
+        Self::Direct,
+        Self::Spawnpoint,
+        Self::Forgetful,
+        Self::Rathole,
+        Self::Bore,
+    ];
 
-    /// Its name, which is that of its binary too.
+    /// Its name; that of a peer is its binary's too.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Spawnpoint => "spawnpoint",
+            Self::Forgetful => "forgetful",
             Self::Rathole => "rathole",
             Self::Bore => "bore",
         }
