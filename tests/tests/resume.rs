@@ -17,6 +17,7 @@ use spawnpoint_tests::path::Path;
 use spawnpoint_tests::{Heard, Host, Lab, noise, origins, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::watch;
 
 async fn play(public: SocketAddr) -> TcpStream {
     let mut player = TcpStream::connect(public).await.unwrap();
@@ -380,6 +381,57 @@ async fn an_agent_follows_another_in_place_and_nobody_notices() {
         "the server saw the UDP player from elsewhere"
     );
     assert_eq!(lab.heard.count(is_cut_off), 0);
+}
+
+async fn public_of(lab: &Lab) -> SocketAddr {
+    let pick = |event: &Event| match event {
+        Event::Tunnel { public, .. } => Some(public.parse().unwrap()),
+        _ => None,
+    };
+    lab.heard.wait("the tunnel is open", pick).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_of_two_relays_is_at_the_other_when_one_is_drained() {
+    let (mut first, second, echo) = (Lab::start().await, Lab::start().await, origins::echo().await);
+    let mut settings = AgentSettings::new(&AgentConfig::default(), first.invite("desk"));
+    settings.further = vec![second.invite("desk")];
+    let tunnels = watch::Sender::new(vec![format!("game=tcp:{echo}").parse().unwrap()]);
+    let heard = Heard::default();
+    let old = Agent::start(settings.clone(), tunnels.subscribe(), heard.events());
+    let publics = [public_of(&first).await, public_of(&second).await];
+    let mut players = [play(publics[0]).await, play(publics[1]).await];
+    // Both links go to a successor, each to its relay.
+    let (mut channel, end) = Channel::pair().unwrap();
+    let mut theirs = Channel::of(end).unwrap();
+    let heard = Heard::default();
+    let take = Agent::take_over(settings, tunnels.subscribe(), heard.events(), &mut theirs);
+    let (handed, agent) = tokio::join!(old.hand_over(&mut channel), take);
+    handed.unwrap();
+    std::mem::forget(old);
+    let mut agent = agent.unwrap();
+    for player in &mut players {
+        echoed(player, b"with another agent").await;
+    }
+    let relay = first.relay.take().unwrap();
+    let stopping = tokio::spawn(relay.stop(Duration::from_secs(60), std::future::pending()));
+    let told = |event: &Event| matches!(event, Event::Draining { .. }).then_some(());
+    heard.wait("the agent is told", told).await;
+    for player in &mut players {
+        echoed(player, b"still in").await;
+    }
+    play(publics[1]).await;
+    drop(players);
+    soon("the relay stops with its last player", stopping).await.unwrap();
+    play(publics[1]).await;
+    // One relay that wants it no more is not the end of it; the last one is.
+    second.office().revoke(&"desk".parse().unwrap()).unwrap();
+    let gave_up = tokio::time::timeout(Duration::from_millis(300), agent.gave_up()).await;
+    assert!(gave_up.is_err(), "the first relay may come back");
+    first.office().revoke(&"desk".parse().unwrap()).unwrap();
+    first.start_again().await;
+    let gave_up = soon("the agent gives up", agent.gave_up()).await;
+    assert!(matches!(gave_up, GiveUp::Rejected { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_net::{Channel, ChannelError};
-use spawnpoint_ops::{Events, describe};
+use spawnpoint_ops::Events;
 use tokio::sync::watch;
 
 use crate::link::{Link, LinkHandle, SOFTWARE};
@@ -93,34 +93,30 @@ impl Agent {
             return Err(HandOverError::Format { software });
         }
         tracing::info!(successor = greeting.software, pid = greeting.pid, "handing over");
-        let link = self.link.borrow().clone();
-        let handed = self.hand_at_rest(channel, link.as_deref()).await;
+        let links: Vec<Arc<LinkHandle>> = self.links.iter().filter_map(|link| link.borrow().clone()).collect();
+        let handed = self.hand_at_rest(channel, &links).await;
         if handed.is_err() {
             // Before anything moves again, so that no byte is ever taken twice.
             let _ = tokio::time::timeout(STAY_DEADLINE, channel.send(STAY, &[])).await;
-            if let Some(link) = &link {
-                link.sessions.go_on();
-            }
+            links.iter().for_each(|link| link.sessions.go_on());
         }
         handed.map(|()| greeting.pid)
     }
 
-    async fn hand_at_rest(&self, channel: &mut Channel, link: Option<&LinkHandle>) -> Result<(), HandOverError> {
+    async fn hand_at_rest(&self, channel: &mut Channel, links: &[Arc<LinkHandle>]) -> Result<(), HandOverError> {
         let mut descriptors = Descriptors::default();
-        let link = match link {
-            Some(link) => {
-                let resting = tokio::time::timeout(REST_DEADLINE, link.sessions.rest()).await;
-                resting.map_err(|_| HandOverError::Here("its tasks did not come to rest".to_owned()))?;
-                let handed = link.hand(&mut descriptors);
-                handed.map_err(|error| HandOverError::Here(error.to_string()))?
-            }
-            None => None,
-        };
+        let mut handed = Vec::with_capacity(links.len());
+        for link in links {
+            let resting = tokio::time::timeout(REST_DEADLINE, link.sessions.rest()).await;
+            resting.map_err(|_| HandOverError::Here("its tasks did not come to rest".to_owned()))?;
+            let link = link.hand(&mut descriptors);
+            handed.extend(link.map_err(|error| HandOverError::Here(error.to_string()))?);
+        }
         let handed = Handed {
             format: FORMAT,
             software: SOFTWARE.to_owned(),
             agent: self.id,
-            link,
+            links: handed,
         };
         let body = minicbor::to_vec(&handed).map_err(|error| HandOverError::Here(error.to_string()))?;
         let descriptors: Vec<_> = descriptors.0.iter().map(AsFd::as_fd).collect();
@@ -158,20 +154,28 @@ impl Agent {
             return Err(HandOverError::Format { software });
         }
         tracing::info!(predecessor = handed.software, "taking over");
-        let around = Self::surroundings(settings, tunnels, events, handed.agent);
         let mut descriptors: Vec<Option<OwnedFd>> = descriptors.into_iter().map(Some).collect();
         let armed = Arc::new(AtomicBool::new(false));
-        let link = handed
-            .link
-            .map(|link| Link::restore(&around, link, &mut descriptors, &armed));
-        let (link, verdict) = match link.transpose() {
-            Ok(link) => (link, Verdict { failure: None }),
-            Err(error) => {
-                let failure = Some(format!("a socket cannot be used: {error}"));
-                say(channel, &Verdict { failure }).await?;
-                return Err(HandOverError::Here(describe(&error)));
+        let mut relays = Vec::new();
+        let mut verdict = Verdict { failure: None };
+        let mut links = handed.links;
+        for around in Self::surroundings(&settings, &tunnels, &events, handed.agent) {
+            // The link to a relay that is not in the configuration any more is nobody's.
+            let relay = around.settings.relay();
+            let link = links
+                .iter()
+                .position(|link| link.relay == relay)
+                .map(|at| links.swap_remove(at));
+            let link = link.map(|link| Link::restore(&around, link, &mut descriptors, &armed));
+            match link.transpose() {
+                Ok(link) => relays.push((around, link)),
+                Err(error) => verdict.failure = Some(format!("a socket cannot be used: {error}")),
             }
-        };
+        }
+        if let Some(failure) = verdict.failure.clone() {
+            say(channel, &verdict).await?;
+            return Err(HandOverError::Here(failure));
+        }
         say(channel, &verdict).await?;
         match within(GREETING_DEADLINE, channel.receive(MAX_WORDS)).await {
             Ok((word, _)) if word == GO => {}
@@ -181,10 +185,11 @@ impl Agent {
             Err(error) => return Err(error),
         }
         armed.store(true, Ordering::Relaxed);
-        if let Some(link) = &link {
-            link.go_on();
-        }
-        Ok(Self::run(around, link))
+        relays
+            .iter()
+            .filter_map(|(_, link)| link.as_ref())
+            .for_each(Link::go_on);
+        Ok(Self::run(relays, events, handed.agent))
     }
 }
 

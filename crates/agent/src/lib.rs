@@ -1,6 +1,6 @@
 //! The side of the tunnel next to the game server.
 //!
-//! An [`Agent`] keeps one link to its relay, opens its tunnels there, and carries the players that come over it to the game servers of its own
+//! An [`Agent`] keeps a link to each of its relays (one, as a rule), opens its tunnels there, and carries the players that come over it to the game servers of its own
 //! configuration, and to nothing else, whatever the relay says.
 //!
 //! ```text
@@ -27,7 +27,6 @@ mod tcp;
 mod tunnels;
 mod udp;
 
-#[cfg(unix)]
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ use spawnpoint_core::tuning::Tuning;
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::{AgentId, Invite, host_port};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use connect::Connector;
@@ -55,6 +54,8 @@ pub use handover::HandOverError;
 pub struct AgentSettings {
     /// The relay and the host's token.
     pub invite: Invite,
+    /// Further relays, where the same tunnels are open at the same time.
+    pub further: Vec<Invite>,
     /// How the connection is treated.
     pub transport: Tuning,
     /// The longest wait before the first new try.
@@ -70,6 +71,7 @@ impl AgentSettings {
     pub fn new(config: &AgentConfig, invite: Invite) -> Self {
         Self {
             invite,
+            further: config.further.clone(),
             transport: config.links.transport,
             backoff_min: config.links.backoff_min,
             backoff_max: config.links.backoff_max,
@@ -88,14 +90,17 @@ pub struct Agent {
     scope: TaskScope,
     /// Cancelled to ask for a tidy end.
     leave: CancellationToken,
-    end: oneshot::Receiver<GiveUp>,
+    end: mpsc::Receiver<(String, GiveUp)>,
+    /// Relays that are not given up.
+    relays: usize,
     events: Events,
     /// What goes to a successor.
     #[cfg(unix)]
     id: AgentId,
+    /// The link to each relay.
     #[cfg(unix)]
-    link: watch::Receiver<Option<Arc<LinkHandle>>>,
-    /// Cancelled when the successor has the link.
+    links: Vec<watch::Receiver<Option<Arc<LinkHandle>>>>,
+    /// Cancelled when the successor has the links.
     #[cfg(unix)]
     hold: CancellationToken,
 }
@@ -104,74 +109,108 @@ impl Agent {
     /// Starts an agent that exposes `tunnels`, whatever they are at the moment.
     pub fn start(settings: AgentSettings, tunnels: watch::Receiver<Vec<Tunnel>>, events: Events) -> Self {
         let id = AgentId(spawnpoint_net::random_bytes());
-        Self::run(Self::surroundings(settings, tunnels, events, id), None)
+        let surroundings = Self::surroundings(&settings, &tunnels, &events, id);
+        Self::run(
+            surroundings.into_iter().map(|around| (around, None)).collect(),
+            events,
+            id,
+        )
     }
 
+    /// What the link to each relay works with.
     fn surroundings(
-        settings: AgentSettings,
-        tunnels: watch::Receiver<Vec<Tunnel>>,
-        events: Events,
+        settings: &AgentSettings,
+        tunnels: &watch::Receiver<Vec<Tunnel>>,
+        events: &Events,
         agent: AgentId,
-    ) -> Surroundings {
-        Surroundings {
-            settings,
-            tunnels,
-            events,
+    ) -> Vec<Surroundings> {
+        let (leave, parent, hold) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
+        let around = |invite: &Invite| Surroundings {
+            settings: AgentSettings {
+                invite: invite.clone(),
+                ..settings.clone()
+            },
+            tunnels: tunnels.clone(),
+            events: events.clone(),
             agent,
-            leave: CancellationToken::new(),
-            parent: CancellationToken::new(),
-            hold: CancellationToken::new(),
+            leave: leave.clone(),
+            parent: parent.clone(),
+            hold: hold.clone(),
             #[cfg(unix)]
             link: watch::Sender::default(),
-        }
+        };
+        std::iter::once(&settings.invite)
+            .chain(&settings.further)
+            .map(around)
+            .collect()
     }
 
-    /// Runs the agent, with `link` to take up again if there is one.
-    fn run(around: Surroundings, link: Option<Link>) -> Self {
-        let scope = TaskScope::new(&around.parent);
-        let (leave, events, hold) = (around.leave.clone(), around.events.clone(), around.hold.clone());
-        #[cfg(unix)]
-        let (id, current) = (around.agent, around.link.subscribe());
-        let (gave_up, end) = oneshot::channel();
-        let held = hold.clone();
+    /// Runs the agent, with links to take up again where there are some.
+    ///
+    /// # Panics
+    /// Never: there is one relay at least.
+    fn run(relays: Vec<(Surroundings, Option<Link>)>, events: Events, id: AgentId) -> Self {
+        let (first, _) = relays.first().expect("an agent has a relay");
+        let (scope, leave, hold) = (TaskScope::new(&first.parent), first.leave.clone(), first.hold.clone());
         // Every link's tasks end with the agent, also with one that is dropped.
-        let alive = around.parent.clone().drop_guard();
-        scope.spawn(async move {
-            let _alive = alive;
-            let connector = Connector::new(around);
-            let run = connector.run(link);
-            tokio::pin!(run);
-            let reason = tokio::select! {
-                biased; // an agent whose successor has the link does nothing more
-                () = held.cancelled() => std::future::pending().await,
-                reason = &mut run => reason,
-            };
-            if let Some(reason) = reason {
-                // Nobody waits for the answer of an agent that is being dropped.
-                let _ = gave_up.send(reason);
-            }
-        });
+        let alive = Arc::new(first.parent.clone().drop_guard());
+        #[cfg(unix)]
+        let links = relays.iter().map(|(around, _)| around.link.subscribe()).collect();
+        let (gave_up, end) = mpsc::channel(relays.len());
+        let count = relays.len();
+        for (around, link) in relays {
+            let (gave_up, hold, alive) = (gave_up.clone(), hold.clone(), alive.clone());
+            scope.spawn(async move {
+                let _alive = alive;
+                let relay = around.settings.relay();
+                let connector = Connector::new(around);
+                let run = connector.run(link);
+                tokio::pin!(run);
+                let reason = tokio::select! {
+                    biased; // an agent whose successor has the link does nothing more
+                    () = hold.cancelled() => std::future::pending().await,
+                    reason = &mut run => reason,
+                };
+                if let Some(reason) = reason {
+                    // Nobody waits for the answer of an agent that is being dropped.
+                    let _ = gave_up.try_send((relay, reason));
+                }
+            });
+        }
+        #[cfg(not(unix))]
+        let _ = (id, hold);
         Self {
             scope,
             leave,
             end,
+            relays: count,
             events,
             #[cfg(unix)]
             id,
             #[cfg(unix)]
-            link: current,
+            links,
             #[cfg(unix)]
             hold,
         }
     }
 
-    /// Waits until the agent gives up; it never does on what can heal.
+    /// Waits until the agent gives up, on every relay that it has; it never does on what can heal. Cancel-safe.
     pub async fn gave_up(&mut self) -> GiveUp {
-        // The connector ends without a word only when it is asked to leave, or when it panics.
-        let reason = match (&mut self.end).await {
-            Ok(reason) => reason,
-            Err(_) if self.leave.is_cancelled() => std::future::pending().await,
-            Err(_) => GiveUp::Crashed,
+        let reason = loop {
+            match self.end.recv().await {
+                Some((_, reason)) if self.relays <= 1 => break reason,
+                Some((relay, reason)) => {
+                    self.relays -= 1;
+                    tracing::error!(relay, %reason, "this relay is given up, the others go on");
+                }
+                // A connector ends without a word only when it is asked to leave, or when it panics.
+                None if self.leave.is_cancelled() => std::future::pending().await,
+                None => break GiveUp::Crashed,
+            }
         };
         self.events.emit(Event::Stopped {
             reason: reason.to_string(),

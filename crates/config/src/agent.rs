@@ -21,6 +21,8 @@ pub struct AgentConfig {
     pub invite: Option<Invite>,
     /// A file that holds the invite instead; only its owner should be able to read it (mode 0600). Never set together with `invite`.
     pub invite_file: Option<PathBuf>,
+    /// Further relays, where the same tunnels are open at the same time.
+    pub further: Vec<Invite>,
     /// How long a game server may take to accept a connection.
     pub origin_timeout: Duration,
     /// The connection to the relay.
@@ -47,6 +49,7 @@ impl Default for AgentConfig {
         Self {
             invite: None,
             invite_file: None,
+            further: Vec::new(),
             origin_timeout: Duration::from_secs(5),
             links: Links::default(),
             log: Log::default(),
@@ -114,6 +117,11 @@ impl AgentConfig {
         Self {
             invite,
             invite_file,
+            further: document.elements("relay", |mut relay| {
+                relay.secret("invite", |text| {
+                    text.parse::<Invite>().map_err(|error| error.to_string())
+                })
+            }),
             origin_timeout,
             links,
             log: Log::read(document),

@@ -34,6 +34,7 @@ fn every_example_is_accepted() {
     let one_invite = uncomment(AGENT, true).replace("\ninvite_file", "\n# invite_file");
     let agent = agent(&one_invite);
     assert_eq!(agent.invite.unwrap().host, "203.0.113.5");
+    assert_eq!(agent.further.len(), 1);
     let tunnels: Vec<_> = agent.tunnels.iter().map(ToString::to_string).collect();
     assert_eq!(
         tunnels,

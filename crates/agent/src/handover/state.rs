@@ -51,9 +51,9 @@ pub(crate) struct Handed {
     /// The agent, as the relay's log knows it.
     #[n(2)]
     pub agent: AgentId,
-    /// The link; absent when there is none right now.
+    /// The links that there are right now.
     #[n(3)]
-    pub link: Option<HandedLink>,
+    pub links: Vec<HandedLink>,
 }
 
 /// A link, which has no carrier until the successor dials.
@@ -79,6 +79,9 @@ pub(crate) struct HandedLink {
     pub sessions: Vec<HandedSession>,
     #[n(7)]
     pub flows: Vec<HandedFlow>,
+    /// The relay, as the invite names it.
+    #[n(8)]
+    pub relay: String,
 }
 
 /// An open tunnel; what it leads to is in the successor's own configuration.
@@ -150,11 +153,12 @@ mod tests {
 
     /// What version 0.1.0 writes for the agent of [`handed`].
     const FROZEN: &str = concat!(
-        "a400010170737061776e706f696e742f302e312e3002500707070707070707070707070707070703a8005001010101010101",
-        "01010101010101010101646465736b0258200202020202020202020202020202020202020202020202020202020202020202",
-        "03197530041a000800000582a2000301626d63a200040165766f6963650681a6001909f501030282008244cb00710919c350",
-        "0382008244c63364011963dd04a7001a0008000001000240030104f405050645686561726405000781a6001a040000010104",
-        "028201825020010db800000000000000000000000919c35103010418640518c8",
+        "a400010170737061776e706f696e742f302e312e300250070707070707070707070707070707070381a90050010101010101",
+        "0101010101010101010101646465736b02582002020202020202020202020202020202020202020202020202020202020202",
+        "0203197530041a000800000582a2000301626d63a200040165766f6963650681a6001909f501030282008244cb00710919c3",
+        "500382008244c63364011963dd04a7001a0008000001000240030104f405050645686561726405000781a6001a0400000101",
+        "04028201825020010db800000000000000000000000919c35103010418640518c8087272656c61792e6578616d706c653a37",
+        "383433",
     );
 
     fn handed() -> Handed {
@@ -190,12 +194,13 @@ mod tests {
             tunnels: vec![tunnel(3, "mc"), tunnel(4, "voice")],
             sessions: vec![session],
             flows: vec![flow],
+            relay: "relay.example:7843".to_owned(),
         };
         Handed {
             format: FORMAT,
             software: "spawnpoint/0.1.0".to_owned(),
             agent: AgentId([7; 16]),
-            link: Some(link),
+            links: vec![link],
         }
     }
 

@@ -19,6 +19,7 @@ use crate::udp::Flows;
 /// A link as whoever hands it over sees it.
 pub(crate) struct LinkHandle {
     pub sessions: Arc<Sessions>,
+    relay: String,
     id: LinkId,
     host: String,
     ticket: Option<Ticket>,
@@ -32,6 +33,7 @@ impl Link {
     pub(super) fn handle(&self) -> LinkHandle {
         LinkHandle {
             sessions: self.sessions.clone(),
+            relay: self.settings.relay(),
             id: self.id,
             host: self.host.clone(),
             ticket: self.ticket.clone(),
@@ -155,6 +157,7 @@ impl LinkHandle {
             tunnels: self.open.ids(),
             sessions,
             flows: self.flows.hand(&self.open, descriptors)?,
+            relay: self.relay.clone(),
         }))
     }
 }
