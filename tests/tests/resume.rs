@@ -19,6 +19,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 
+/// Words on a lossy path, two seconds apart.
+const LOSSY_ROUNDS: u32 = 5;
+
 async fn play(public: SocketAddr) -> TcpStream {
     let mut player = TcpStream::connect(public).await.unwrap();
     echoed(&mut player, b"hello").await;
@@ -133,6 +136,23 @@ async fn a_player_who_leaves_in_the_dark_is_gone_when_it_is_light() {
     ];
     ends.sort_by_key(Result::is_err);
     assert_eq!(ends, [Ok(0), Err(std::io::ErrorKind::ConnectionReset)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_far_and_lossy_path_is_not_taken_for_a_dead_one() {
+    let (lab, echo) = (Lab::start().await, origins::echo().await);
+    let (path, host, _) = over_a_path(&lab, &[&format!("game=tcp:{echo}")]).await;
+    let mut player = play(host.public("game").await).await;
+    path.set_delay(Duration::from_millis(150));
+    path.set_loss(0.1);
+    // Idle between words, which is when a lost sign of life is most easily taken for the end.
+    for round in 0..LOSSY_ROUNDS {
+        echoed(&mut player, &[round as u8; 100]).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    for heard in [&lab.heard, &host.heard] {
+        assert_eq!(heard.count(|event| matches!(event, Event::LinkDown { .. })), 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
