@@ -5,13 +5,13 @@
 
 pub(crate) mod state;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use spawnpoint_config::tunnel::Tunnel;
-use spawnpoint_net::{Channel, ChannelError};
+use spawnpoint_net::{Channel, ChannelError, Descriptors};
 use spawnpoint_ops::Events;
 use tokio::sync::watch;
 
@@ -68,18 +68,6 @@ pub enum HandOverError {
     Here(String),
 }
 
-/// Descriptors to hand over, by the places that they have in the list.
-#[derive(Debug, Default)]
-pub(crate) struct Descriptors(Vec<OwnedFd>);
-
-impl Descriptors {
-    /// Adds a duplicate of `descriptor`; returns its place.
-    pub fn add(&mut self, descriptor: impl AsFd) -> std::io::Result<u32> {
-        self.0.push(descriptor.as_fd().try_clone_to_owned()?);
-        Ok(self.0.len() as u32 - 1)
-    }
-}
-
 impl Agent {
     /// Hands everything to the successor at the other end of `channel`; returns its process number. When this returns without an error the process has nothing left to do but to end,
     /// without dropping anything: what it would close and report belongs to the successor now.
@@ -119,8 +107,7 @@ impl Agent {
             links: handed,
         };
         let body = minicbor::to_vec(&handed).map_err(|error| HandOverError::Here(error.to_string()))?;
-        let descriptors: Vec<_> = descriptors.0.iter().map(AsFd::as_fd).collect();
-        within(STEP_DEADLINE, channel.send(&body, &descriptors)).await?;
+        within(STEP_DEADLINE, channel.send(&body, &descriptors.all())).await?;
         let verdict: Verdict = receive(channel, STEP_DEADLINE).await?;
         if let Some(failure) = verdict.failure {
             return Err(HandOverError::Refused(failure));

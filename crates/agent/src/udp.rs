@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use spawnpoint_core::flow::{DropReason, FlowMirror, Limits, Received};
+#[cfg(unix)]
+use spawnpoint_net::Descriptors;
 use spawnpoint_net::{Clock, DatagramOutbox, TaskScope};
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
@@ -19,7 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 #[cfg(unix)]
-use crate::handover::{Descriptors, state::HandedFlow};
+use crate::handover::state::HandedFlow;
 use crate::origin::Origin;
 use crate::tcp::Visit;
 use crate::tunnels::{OpenTunnel, OpenTunnels};

@@ -34,7 +34,7 @@ pub use control::{ControlError, ControlReader, ControlWriter};
 pub use dial::{DialError, Dialed, dial, move_socket};
 pub use endpoint::{FIRST_PLAYERS, RelayEndpoint, RelayKeys, agent_settings, relay_settings};
 #[cfg(unix)]
-pub use handover::{Channel, ChannelError, is_between, is_successor, pass_on, spawn_successor};
+pub use handover::{Channel, ChannelError, Descriptors, is_between, is_successor, pass_on, spawn_successor};
 pub use interfaces::AddressWatch;
 pub use listen::{BindError, bind_tcp, bind_udp, canonical, is_local_name};
 #[cfg(unix)]

@@ -18,10 +18,9 @@ mod take;
 
 pub(crate) use take::Sockets;
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use spawnpoint_net::{Channel, ChannelError};
+use spawnpoint_net::{Channel, ChannelError, Descriptors};
 use spawnpoint_ops::describe;
 use spawnpoint_proto::CloseCode;
 use tokio_util::sync::CancellationToken;
@@ -82,18 +81,6 @@ pub enum HandOverError {
     /// The machine gave no descriptor, or players' tasks did not come to rest.
     #[error("this relay cannot be handed over right now, it goes on: {0}")]
     Here(String),
-}
-
-/// Descriptors to hand over, by the places that they have in the list.
-#[derive(Debug, Default)]
-pub(crate) struct Descriptors(Vec<OwnedFd>);
-
-impl Descriptors {
-    /// Adds a duplicate of `descriptor`; returns its place.
-    pub fn add(&mut self, descriptor: impl AsFd) -> std::io::Result<u32> {
-        self.0.push(descriptor.as_fd().try_clone_to_owned()?);
-        Ok(self.0.len() as u32 - 1)
-    }
 }
 
 /// What the links and ports of a relay give for a hand-over.
@@ -158,8 +145,7 @@ impl Relay {
             buried,
         };
         let body = minicbor::to_vec(&handed).map_err(|error| HandOverError::Here(error.to_string()))?;
-        let descriptors: Vec<_> = descriptors.0.iter().map(AsFd::as_fd).collect();
-        within(VERDICT_DEADLINE, channel.send(&body, &descriptors)).await?;
+        within(VERDICT_DEADLINE, channel.send(&body, &descriptors.all())).await?;
         let verdict: Verdict = receive(channel, VERDICT_DEADLINE).await?;
         if let Some(failure) = verdict.failure {
             return Err(HandOverError::Refused(failure));

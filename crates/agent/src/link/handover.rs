@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use spawnpoint_net::{LocalSocket, Sessions, TaskScope};
+use spawnpoint_net::{Descriptors, LocalSocket, Sessions, TaskScope};
 use spawnpoint_proto::control::Welcome;
 use spawnpoint_proto::{LinkId, Ticket};
 
 use super::{Link, Surroundings};
-use crate::handover::Descriptors;
 use crate::handover::state::{HandedLink, HandedSession, HandedTunnel};
 use crate::tcp::{self, Entry};
 use crate::tunnels::{OpenTunnel, OpenTunnels};

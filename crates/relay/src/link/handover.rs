@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spawnpoint_core::route::{HostNumber, TunnelSpec};
 use spawnpoint_core::token::SecretHash;
-use spawnpoint_net::{Meter, Session};
+use spawnpoint_net::{Descriptors, Meter, Session};
 use spawnpoint_proto::TunnelId;
 use spawnpoint_store::Host;
 use tokio::sync::oneshot;
@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Link, LinkTask, max_players};
 use crate::context::Context;
+use crate::handover::Sockets;
 use crate::handover::state::{HandedLink, HandedSession, HandedTunnel};
-use crate::handover::{Descriptors, Sockets};
 use crate::registry::{Registry, Supervisor};
 use crate::tcp::{self, Entry};
 use crate::tunnel::Seat;
