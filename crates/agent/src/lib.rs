@@ -46,8 +46,6 @@ use link::{Link, Surroundings};
 
 pub use connect::GiveUp;
 pub use follow::follow_file;
-#[cfg(unix)]
-pub use handover::HandOverError;
 
 /// What an agent works with.
 #[derive(Clone, Debug)]

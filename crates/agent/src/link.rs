@@ -29,7 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::AgentSettings;
 use crate::connect::GiveUp;
 use crate::origin::Origin;
-use crate::path::{PathEnd, PathWatch};
+use crate::path::PathWatch;
 use crate::tcp;
 use crate::tunnels::{OpenTunnel, OpenTunnels};
 use crate::udp::Flows;
@@ -307,8 +307,10 @@ impl Link {
         let mut retry = tokio::time::interval_at(tokio::time::Instant::now() + RETRY_EVERY, RETRY_EVERY);
         let mut tell = tokio::time::interval(TELL_EVERY);
         let sessions = self.sessions.clone();
-        let stuck = path.ended();
-        tokio::pin!(stuck);
+        let stuck = path.stuck();
+        let left_behind = tokio::time::sleep(self.window);
+        tokio::pin!(stuck, left_behind);
+        let mut is_complete = false;
         loop {
             let result = tokio::select! {
                 () = leave.cancelled() => return LinkEnd::Left,
@@ -331,7 +333,12 @@ impl Link {
                     self.change(wanted, &mut writer).await
                 }
                 _ = retry.tick() => self.retry(&mut writer).await,
-                PathEnd::Stuck = &mut stuck => Err(LinkEnd::Lost {
+                () = &mut left_behind, if !is_complete => {
+                    is_complete = true;
+                    sessions.end_left_behind(epoch);
+                    Ok(())
+                }
+                () = &mut stuck => Err(LinkEnd::Lost {
                     reason: "the path to the relay has changed".to_owned(),
                     relay: RelayState::Here,
                 }),

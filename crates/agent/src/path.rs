@@ -26,12 +26,6 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// What the carrier is given to come through after the relay has answered, besides two round trips.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Why watching ended.
-pub(crate) enum PathEnd {
-    /// The relay answers on the path, and the carrier hears nothing.
-    Stuck,
-}
-
 /// Watches the path of one carrier.
 pub(crate) struct PathWatch {
     connection: Connection,
@@ -59,8 +53,8 @@ impl PathWatch {
         }
     }
 
-    /// Waits until the carrier is stuck.
-    pub async fn ended(&mut self) -> PathEnd {
+    /// Waits until the relay answers on the path, and the carrier does not come through on it.
+    pub async fn stuck(&mut self) {
         loop {
             let has_moved = tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => false,
@@ -89,7 +83,7 @@ impl PathWatch {
                 () = self.hears() => {}
             }
             if tokio::time::timeout(grace, self.recovers()).await.is_err() {
-                return PathEnd::Stuck;
+                return;
             }
         }
     }

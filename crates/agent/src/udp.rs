@@ -227,27 +227,23 @@ impl Flows {
 
     /// The flows as a successor needs them.
     #[cfg(unix)]
-    pub fn hand(&self, tunnels: &OpenTunnels, descriptors: &mut Descriptors) -> io::Result<Vec<HandedFlow>> {
-        let mirror = self.mirror();
-        let mut flows = Vec::with_capacity(mirror.len());
-        for (id, flow) in mirror.iter() {
+    pub fn hand(&self, tunnels: &OpenTunnels, descriptors: &mut Descriptors) -> Vec<HandedFlow> {
+        let mut hand = |(id, flow): (FlowId, &Flow)| {
             // A flow whose socket is still being opened is announced again by the relay.
             let PipeState::Open(socket) = &*flow.pipe.state() else {
-                continue;
+                return None;
             };
-            let Some((tunnel, _)) = tunnels.find(&flow.tunnel.tunnel.name) else {
-                continue;
-            };
-            flows.push(HandedFlow {
+            let (tunnel, _) = tunnels.find(&flow.tunnel.tunnel.name)?;
+            Some(HandedFlow {
                 flow: id,
                 tunnel,
                 player: flow.player,
-                socket: descriptors.add(socket)?,
+                socket: descriptors.add(socket.clone()),
                 up: flow.pipe.up.load(Ordering::Relaxed),
                 down: flow.pipe.down.load(Ordering::Relaxed),
-            });
-        }
-        Ok(flows)
+            })
+        };
+        self.mirror().iter().filter_map(&mut hand).collect()
     }
 
     /// Goes on with a flow that another process had.

@@ -93,7 +93,7 @@ pub struct RelayKeys(pub [u8; 64]);
 pub struct RelayEndpoint {
     /// The endpoint.
     pub endpoint: quinn::Endpoint,
-    /// The same socket, to hand over and to begin anew on.
+    /// Another descriptor of the same socket.
     socket: std::net::UdpSocket,
     deafness: Arc<Deafness>,
 }
@@ -149,12 +149,9 @@ impl RelayEndpoint {
         })
     }
 
-    /// Another descriptor of the socket.
-    ///
-    /// # Errors
-    /// When the kernel has none to give.
-    pub fn socket(&self) -> io::Result<std::net::UdpSocket> {
-        self.socket.try_clone()
+    /// The socket, to hand over.
+    pub const fn socket(&self) -> &std::net::UdpSocket {
+        &self.socket
     }
 
     /// Takes nothing from the socket any more; what is said here still leaves by it.

@@ -322,26 +322,6 @@ fn receive_batch(stream: &UnixStream) -> io::Result<Batch> {
     })
 }
 
-/// Descriptors to hand over, by the places that they have in a message.
-#[derive(Debug, Default)]
-pub struct Descriptors(Vec<OwnedFd>);
-
-impl Descriptors {
-    /// Adds a duplicate of `descriptor`; returns its place.
-    ///
-    /// # Errors
-    /// When the kernel has none to give.
-    pub fn add(&mut self, descriptor: impl AsFd) -> io::Result<u32> {
-        self.0.push(descriptor.as_fd().try_clone_to_owned()?);
-        Ok(self.0.len() as u32 - 1)
-    }
-
-    /// All, in the order of their places.
-    pub fn all(&self) -> Vec<BorrowedFd<'_>> {
-        self.0.iter().map(AsFd::as_fd).collect()
-    }
-}
-
 /// Starts `program` with `arguments` as the successor of this process: the channel is its standard input, standard output and standard error are ours,
 /// and [`is_successor`] is true in it.
 ///

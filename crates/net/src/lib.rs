@@ -26,6 +26,8 @@ mod socket;
 mod stream;
 mod supervisor;
 pub mod tls;
+#[cfg(unix)]
+mod succession;
 mod udp;
 
 pub use carrier::PlayerStream;
@@ -34,7 +36,7 @@ pub use control::{ControlError, ControlReader, ControlWriter};
 pub use dial::{DialError, Dialed, dial, move_socket};
 pub use endpoint::{FIRST_PLAYERS, RelayEndpoint, RelayKeys, agent_settings, relay_settings};
 #[cfg(unix)]
-pub use handover::{Channel, ChannelError, Descriptors, is_between, is_successor, pass_on, spawn_successor};
+pub use handover::{Channel, ChannelError, is_between, is_successor, pass_on, spawn_successor};
 pub use interfaces::AddressWatch;
 pub use listen::{BindError, bind_tcp, bind_udp, canonical, is_local_name};
 #[cfg(unix)]
@@ -49,6 +51,8 @@ pub use stream::{StreamError, read_header};
 pub use supervisor::{NotifyError, notify};
 pub use udp::{PacketBuffers, PacketSocket};
 
+#[cfg(unix)]
+pub use succession::{Descriptors, Predecessor, Sockets, SuccessionError, Successor};
 /// A code as QUIC carries it.
 pub fn var(number: u32) -> quinn::VarInt {
     quinn::VarInt::from_u32(number)

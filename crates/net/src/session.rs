@@ -137,7 +137,7 @@ pub struct Session {
     /// Something new for the session as a whole.
     whole: Notify,
     news: Arc<News>,
-    /// Of the table: a session has come to rest.
+    /// A session has come to rest.
     rested: Arc<Notify>,
 }
 
@@ -194,8 +194,8 @@ impl Session {
         self.opening.session
     }
 
-    /// Gives the session a stream on the carrier of `epoch`, whose peer has everything before `offset`; cuts it when another carrier has come meanwhile, or the session
-    /// has one there.
+    /// Gives the session a stream on the carrier of `epoch`, whose peer has everything before `offset`; cuts it when another carrier has come meanwhile, or
+    /// the session has one there.
     ///
     /// # Errors
     /// [`Violation::OffsetOutOfRange`]; the stream is cut then.
@@ -240,7 +240,7 @@ impl Session {
 
     /// Whether the local socket has nothing more to give.
     pub fn has_ended(&self) -> bool {
-        self.socket_ended()
+        self.state().stream.outgoing.ending().is_some()
     }
 
     /// Whether the peer may never have heard of it.
@@ -334,7 +334,7 @@ impl Session {
                         Inward::Over(end) => return end,
                     },
                     // Whoever is done speaking may still reset, which nobody would read.
-                    () = crate::socket::is_reset(socket), if !inward_done && self.socket_ended() => return SessionEnd::LocalReset,
+                    () = crate::socket::is_reset(socket), if !inward_done && self.has_ended() => return SessionEnd::LocalReset,
                     () = self.whole.notified() => false,
                     () = deadline => return SessionEnd::RemoteReset(ResetCode::PeerReset),
                 }
@@ -342,7 +342,7 @@ impl Session {
             if let Some(end) = self.rest().await {
                 return end;
             }
-            if is_new_end && inward_done && self.socket_ended() {
+            if is_new_end && inward_done && self.has_ended() {
                 return SessionEnd::Finished;
             }
         }
@@ -393,10 +393,6 @@ impl Session {
                 break;
             }
         }
-    }
-
-    fn socket_ended(&self) -> bool {
-        self.state().stream.outgoing.ending().is_some()
     }
 
     /// Whether the session is over from outside; rests before that as long as it is asked to.

@@ -156,11 +156,10 @@ impl Exposure {
 
     /// The port's socket, to hand over.
     #[cfg(unix)]
-    pub fn descriptor(&self) -> std::io::Result<std::os::fd::OwnedFd> {
-        use std::os::fd::AsFd;
-        match &self.socket {
-            PublicSocket::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
-            PublicSocket::Udp(socket) => socket.as_fd().try_clone_to_owned(),
+    pub fn descriptor(&self) -> Arc<dyn std::os::fd::AsFd + Send + Sync> {
+        match self.socket.clone() {
+            PublicSocket::Tcp(listener) => listener,
+            PublicSocket::Udp(socket) => socket,
         }
     }
 }

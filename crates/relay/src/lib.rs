@@ -33,6 +33,4 @@ mod tunnel;
 mod udp;
 mod welcome;
 
-#[cfg(unix)]
-pub use handover::HandOverError;
 pub use start::{Relay, RelayError, RelayInfo};

@@ -110,7 +110,7 @@ enum Request {
         reply: oneshot::Sender<Vec<oneshot::Receiver<Rested>>>,
     },
     #[cfg(unix)]
-    HandPorts(oneshot::Sender<std::io::Result<Gathered>>),
+    HandPorts(oneshot::Sender<Gathered>),
     TakePlayers,
     CloseCarriers(CloseCode, oneshot::Sender<()>),
     Drain(Duration),
@@ -215,7 +215,7 @@ impl Registry {
 
     /// The public ports for a successor, once every link rests.
     #[cfg(unix)]
-    pub async fn hand_ports(&self) -> Option<std::io::Result<Gathered>> {
+    pub async fn hand_ports(&self) -> Option<Gathered> {
         self.ask(Request::HandPorts).await
     }
 
@@ -424,16 +424,16 @@ impl Supervisor {
     }
 
     #[cfg(unix)]
-    fn hand_ports(&self) -> std::io::Result<Gathered> {
+    fn hand_ports(&self) -> Gathered {
         let mut gathered = Gathered {
             buried: self.buried.iter().copied().collect(),
             ..Gathered::default()
         };
         for (&(protocol, port), exposure) in &self.open {
-            let socket = gathered.descriptors.add(exposure.descriptor()?)?;
+            let socket = gathered.descriptors.add(exposure.descriptor());
             gathered.ports.push(HandedPort { protocol, port, socket });
         }
-        Ok(gathered)
+        gathered
     }
 
     /// Enters a port that another process has opened.

@@ -101,7 +101,7 @@ pub struct Relay {
     pub(crate) agents: RelayEndpoint,
     /// The admin listener, to hand over.
     #[cfg(unix)]
-    pub(crate) admin: Option<std::os::fd::OwnedFd>,
+    pub(crate) admin: Option<Arc<std::os::fd::OwnedFd>>,
     ready: Arc<AtomicBool>,
     /// Cancelled when the supervisor has ended unasked.
     crashed: CancellationToken,
@@ -242,13 +242,9 @@ impl Prepared {
 }
 
 impl Assembled {
-    async fn tell_invites(&self) -> Result<(), StoreError> {
-        tell_invites(&self.context, &self.info).await
-    }
-
     /// Listens on `socket`: agents can come.
     pub(crate) async fn run(mut self, socket: std::net::UdpSocket) -> Result<Relay, RelayError> {
-        self.tell_invites().await?;
+        tell_invites(&self.context, &self.info).await?;
         self.lock.sign()?;
         let relay = self.run_on(socket, false)?;
         relay.announce();
@@ -295,7 +291,8 @@ impl Assembled {
         let admin_descriptor = match &admin {
             Some(admin) => std::os::fd::AsFd::as_fd(admin.listener()).try_clone_to_owned().ok(),
             None => None,
-        };
+        }
+        .map(Arc::new);
         if let Some(admin) = admin {
             scope.spawn(admin.serve(scope.token().clone()));
         }
@@ -343,7 +340,7 @@ impl Relay {
     pub(crate) async fn go_on(&mut self) {
         self.agents.listen_again();
         // What is told here is the same as before, as a rule; players are not sent away for it.
-        if let Err(error) = self.tell_invites().await {
+        if let Err(error) = tell_invites(&self.context, &self.info).await {
             tracing::error!(error = describe(&error), "invites could not be told where the relay is");
         }
         if let Err(error) = self.lock.sign() {
@@ -367,11 +364,6 @@ impl Relay {
             relay: host_port(&info.public_host, info.listen.port()),
             ports: Some(info.ports.clone()),
         });
-    }
-
-    #[cfg(unix)]
-    async fn tell_invites(&self) -> Result<(), StoreError> {
-        tell_invites(&self.context, &self.info).await
     }
 
     /// Runs a link that waits for its agent.

@@ -35,6 +35,13 @@ pub struct Host {
     pub last_seen: Option<UnixTime>,
 }
 
+impl Host {
+    /// Whether it may come in and stay at `now`.
+    pub fn is_welcome(&self, now: UnixTime) -> bool {
+        self.revoked.is_none() && !self.grant.is_expired(now)
+    }
+}
+
 /// A public port that belongs to one tunnel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reservation {

@@ -16,30 +16,6 @@ pub(crate) const FORMAT: u32 = 1;
 /// The formats that this version reads.
 pub(crate) const FORMATS: &[u32] = &[1];
 
-/// The successor's first word.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-#[cbor(map)]
-pub(crate) struct Greeting {
-    /// The formats that it reads.
-    #[n(0)]
-    pub formats: Vec<u32>,
-    /// Its version, for the log.
-    #[n(1)]
-    pub software: String,
-    /// Its process number.
-    #[n(2)]
-    pub pid: u32,
-}
-
-/// The successor's last word before it is told to go.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-#[cbor(map)]
-pub(crate) struct Verdict {
-    /// Why it cannot take over; absent when it is ready.
-    #[n(0)]
-    pub failure: Option<String>,
-}
-
 /// Everything that goes on.
 #[derive(Clone, Debug, Encode, Decode)]
 #[cbor(map)]

@@ -1,11 +1,9 @@
 //! A link on its way from one process to the next.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use spawnpoint_net::{Descriptors, LocalSocket, Sessions, TaskScope};
+use spawnpoint_net::{Descriptors, Opening, Session, Sessions, Sockets, TaskScope};
 use spawnpoint_proto::control::Welcome;
 use spawnpoint_proto::{LinkId, Ticket};
 
@@ -42,13 +40,8 @@ impl Link {
         }
     }
 
-    /// Goes on with a link that another process had. Its sessions rest until [`Link::go_on`], and their sockets are not reset unless `armed`.
-    pub(crate) fn restore(
-        around: &Surroundings,
-        handed: HandedLink,
-        descriptors: &mut [Option<OwnedFd>],
-        armed: &Arc<AtomicBool>,
-    ) -> std::io::Result<Self> {
+    /// Goes on with a link that another process had. Its sessions rest until [`Link::go_on`].
+    pub(crate) fn restore(around: &Surroundings, handed: HandedLink, sockets: &mut Sockets) -> std::io::Result<Self> {
         let welcome = Welcome {
             version: 0,
             link: handed.link,
@@ -73,11 +66,10 @@ impl Link {
             link.open.insert(id, OpenTunnel { tunnel, origin, scope });
         }
         for session in handed.sessions {
-            link.restore_session(session, descriptors, armed)?;
+            link.restore_session(session, sockets)?;
         }
         for flow in handed.flows {
-            let socket = descriptors.get_mut(flow.socket as usize).and_then(Option::take);
-            if let (Some(tunnel), Some(socket)) = (link.open.get(flow.tunnel), socket) {
+            if let (Some(tunnel), Some(socket)) = (link.open.get(flow.tunnel), sockets.take(flow.socket)) {
                 link.flows.restore(&flow, tunnel, socket, &link.scope)?;
             }
         }
@@ -85,12 +77,7 @@ impl Link {
         Ok(link)
     }
 
-    fn restore_session(
-        &self,
-        handed: HandedSession,
-        descriptors: &mut [Option<OwnedFd>],
-        armed: &Arc<AtomicBool>,
-    ) -> std::io::Result<()> {
+    fn restore_session(&self, handed: HandedSession, sockets: &mut Sockets) -> std::io::Result<()> {
         let Some(tunnel) = self.open.get(handed.tunnel) else {
             return Ok(());
         };
@@ -100,14 +87,10 @@ impl Link {
             session,
         };
         let (scope, events, place) = (tunnel.scope.clone(), self.events.clone(), self.players.clone());
-        let descriptor = handed.socket.and_then(|at| descriptors.get_mut(at as usize)?.take());
-        let Some(descriptor) = descriptor else {
+        let Some(socket) = handed.socket.map_or(Ok(None), |at| sockets.take_local(at))? else {
             scope.spawn(entry.settle());
             return Ok(());
         };
-        let socket = std::net::TcpStream::from(descriptor);
-        socket.set_nonblocking(true)?;
-        let socket = LocalSocket::handed(tokio::net::TcpStream::from_std(socket)?, armed.clone());
         scope.spawn(async move {
             tcp::carry(&tunnel, events, entry, socket).await;
             drop(place);
@@ -123,31 +106,14 @@ impl Link {
 
 impl LinkHandle {
     /// What a successor needs to go on with the link, whose sessions rest; `None` for one that the relay does not keep.
-    pub(crate) fn hand(&self, descriptors: &mut Descriptors) -> std::io::Result<Option<HandedLink>> {
-        let Some(ticket) = self.ticket.clone() else {
-            return Ok(None);
-        };
-        let mut sessions = Vec::new();
-        for session in self.sessions.all() {
-            let (stream, socket) = session.snapshot();
-            if socket.is_none() && !session.has_ended() {
-                // Its game server is still being dialled, so nothing was taken over: the relay brings the player anew.
-                continue;
-            }
-            let opening = session.opening;
-            sessions.push(HandedSession {
-                session: opening.session,
-                tunnel: opening.tunnel,
-                player: opening.player,
-                local: opening.local,
-                stream,
-                socket: match &socket {
-                    Some(socket) => Some(descriptors.add(socket)?),
-                    None => None,
-                },
-            });
-        }
-        Ok(Some(HandedLink {
+    pub(crate) fn hand(&self, descriptors: &mut Descriptors) -> Option<HandedLink> {
+        let ticket = self.ticket.clone()?;
+        let sessions = self.sessions.all();
+        let sessions = sessions
+            .iter()
+            .filter_map(|session| hand(session, descriptors))
+            .collect();
+        Some(HandedLink {
             link: self.id,
             host: self.host.clone(),
             ticket,
@@ -155,8 +121,30 @@ impl LinkHandle {
             window: self.sessions.window(),
             tunnels: self.open.ids(),
             sessions,
-            flows: self.flows.hand(&self.open, descriptors)?,
+            flows: self.flows.hand(&self.open, descriptors),
             relay: self.relay.clone(),
-        }))
+        })
     }
+}
+
+/// One session; `None` for one whose game server is still being dialled: nothing was taken over, so the relay brings the player anew.
+fn hand(session: &Session, descriptors: &mut Descriptors) -> Option<HandedSession> {
+    let (stream, socket) = session.snapshot();
+    if socket.is_none() && !session.has_ended() {
+        return None;
+    }
+    let Opening {
+        session,
+        tunnel,
+        player,
+        local,
+    } = session.opening;
+    Some(HandedSession {
+        session,
+        tunnel,
+        player,
+        local,
+        stream,
+        socket: socket.map(|socket| descriptors.add(socket)),
+    })
 }

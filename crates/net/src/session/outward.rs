@@ -176,7 +176,7 @@ impl Session {
                 biased; // that the peer is gone is seen before more is read
                 stopped = stopped => Woken::Stopped(stopped),
                 ready = readable => ready.map_or(Woken::LocalReset, |()| Woken::Other),
-                () = reset_of(socket), if !reads && !self.socket_ended() => Woken::LocalReset,
+                () = reset_of(socket), if !reads && !self.has_ended() => Woken::LocalReset,
                 () = self.out.notified() => Woken::Other,
             }
         };

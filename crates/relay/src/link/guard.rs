@@ -44,7 +44,7 @@ pub(super) async fn guard(link: Arc<Link>, context: Arc<Context>, mut host: Host
             }
         };
         retry = false;
-        match now.filter(|now| now.revoked.is_none() && now.token == host.token && !now.grant.is_expired(unix_now())) {
+        match now.filter(|now| now.is_welcome(unix_now()) && now.token == host.token) {
             Some(now) => host = now,
             None => return link.close(CloseCode::Revoked),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spawnpoint_core::route::{HostNumber, TunnelSpec};
 use spawnpoint_core::token::SecretHash;
-use spawnpoint_net::{Descriptors, Meter, Session};
+use spawnpoint_net::{Descriptors, Meter, Opening, Session, Sockets};
 use spawnpoint_proto::TunnelId;
 use spawnpoint_store::Host;
 use tokio::sync::oneshot;
@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Link, LinkTask, max_players};
 use crate::context::Context;
-use crate::handover::Sockets;
 use crate::handover::state::{HandedLink, HandedSession, HandedTunnel};
 use crate::registry::{Registry, Supervisor};
 use crate::tcp::{self, Entry};
@@ -30,17 +29,10 @@ pub(crate) struct Rested {
 impl LinkTask {
     /// Lets no byte of any session move until `go_on` is cancelled, and says what there is.
     pub(super) async fn rest(&mut self, go_on: &CancellationToken, reply: oneshot::Sender<Rested>) {
-        let resting = async {
-            self.link.sessions.rest().await;
-            true
-        };
-        let is_resting = tokio::select! {
-            rested = resting => rested,
-            () = go_on.cancelled() => false,
-            () = self.scope.token().cancelled() => false,
-        };
-        if !is_resting {
-            return self.link.sessions.go_on();
+        tokio::select! {
+            () = self.link.sessions.rest() => {}
+            () = go_on.cancelled() => return self.link.sessions.go_on(),
+            () = self.scope.token().cancelled() => return,
         }
         let mut tunnels = Vec::with_capacity(self.requests.len());
         for (request, id) in self.requests.values() {
@@ -71,51 +63,49 @@ impl LinkTask {
 
 impl Rested {
     /// What a successor needs to go on with the link; `None` for one that its agent could not take up again.
-    pub fn gather(self, descriptors: &mut Descriptors) -> std::io::Result<Option<HandedLink>> {
+    pub fn gather(self, descriptors: &mut Descriptors) -> Option<HandedLink> {
         let Self { link, window, tunnels } = self;
-        if window.is_none() {
-            return Ok(None);
-        }
-        let mut sessions = Vec::new();
-        for session in link.sessions.all() {
-            sessions.extend(hand(&link, &session, descriptors)?);
-        }
-        Ok(Some(HandedLink {
+        window?;
+        let sessions = link.sessions.all();
+        let sessions = sessions.iter().filter_map(|session| hand(&link, session, descriptors));
+        Some(HandedLink {
             link: link.id,
             host: link.host.0,
             ticket: *link.ticket.as_bytes(),
             window,
             tunnels,
-            sessions,
-        }))
+            sessions: sessions.collect(),
+        })
     }
 }
 
 /// One session; `None` for a player who is only being told why they cannot play.
-fn hand(link: &Link, session: &Arc<Session>, descriptors: &mut Descriptors) -> std::io::Result<Option<HandedSession>> {
+fn hand(link: &Link, session: &Session, descriptors: &mut Descriptors) -> Option<HandedSession> {
     let (stream, socket) = session.snapshot();
     if socket.is_none() && !session.has_ended() {
-        return Ok(None);
+        return None;
     }
     let seat = link.seats().get(&session.id()).cloned();
     let [up, down] = seat
         .as_ref()
         .map_or([0; 2], |seat| [seat.meters[0].total(), seat.meters[1].total()]);
-    let opening = session.opening;
-    Ok(Some(HandedSession {
-        session: opening.session,
-        tunnel: opening.tunnel,
-        player: opening.player,
-        local: opening.local,
+    let Opening {
+        session,
+        tunnel,
+        player,
+        local,
+    } = session.opening;
+    Some(HandedSession {
+        session,
+        tunnel,
+        player,
+        local,
         stream,
-        socket: match &socket {
-            Some(socket) => Some(descriptors.add(socket)?),
-            None => None,
-        },
+        socket: socket.map(|socket| descriptors.add(socket)),
         age_ms: seat.map_or(0, |seat| seat.since.elapsed().as_millis() as u64),
         up,
         down,
-    }))
+    })
 }
 
 /// Goes on with a link that another process had. Its sessions rest until they are let go; the returned task waits for the agent.
@@ -185,11 +175,9 @@ impl LinkTask {
         };
         let session = self.link.sessions.restore(handed.opening(), handed.stream);
         let entry = Entry::restore(self.link.clone(), session);
-        let Some(socket) = handed.socket.and_then(|at| sockets.take(at)) else {
-            return tunnel.scope.spawn(entry.settle());
-        };
-        let socket = match socket {
-            Ok(socket) => socket,
+        let socket = match handed.socket.map_or(Ok(None), |at| sockets.take_local(at)) {
+            Ok(Some(socket)) => socket,
+            Ok(None) => return tunnel.scope.spawn(entry.settle()),
             Err(error) => {
                 return tracing::error!(%error, "a player's socket could not be taken over");
             }

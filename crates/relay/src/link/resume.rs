@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use spawnpoint_net::{ControlReader, Session, SessionEnd, var};
 use spawnpoint_ops::Event;
-use spawnpoint_proto::control::{MAX_LOST, MAX_RESUMED, Message, TunnelRequest, Welcome};
+use spawnpoint_proto::control::{MAX_LOST, MAX_RESUMED, Message, TunnelReply, TunnelRequest, Welcome};
 use spawnpoint_proto::handshake::Offered;
 use spawnpoint_proto::stream::StreamHeader;
 use spawnpoint_proto::{CloseCode, ResetCode, SessionId, TunnelName, Violation};
@@ -217,7 +217,7 @@ impl LinkTask {
     }
 
     /// What becomes of the tunnels in the hello of an agent that is back: what it had it still has.
-    async fn answer(&mut self, requests: &[TunnelRequest]) -> Vec<spawnpoint_proto::control::TunnelReply> {
+    async fn answer(&mut self, requests: &[TunnelRequest]) -> Vec<TunnelReply> {
         let gone: Vec<TunnelName> = self
             .requests
             .keys()
