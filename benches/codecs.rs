@@ -78,6 +78,8 @@ fn control_messages(criterion: &mut Criterion) {
         tunnels: vec![request("minecraft", Protocol::Tcp), request("bedrock", Protocol::Udp)],
         resume: None,
         window: None,
+        repairs: Some(true),
+        downlink: None,
     });
     let reply = Message::TunnelReply(TunnelReply {
         name: "minecraft".parse().unwrap(),

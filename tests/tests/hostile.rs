@@ -58,6 +58,8 @@ impl Rogue {
             tunnels: Vec::new(),
             resume: None,
             window: None,
+            repairs: None,
+            downlink: None,
         };
         change(&mut hello);
         let mut wire = BytesMut::new();

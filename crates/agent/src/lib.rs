@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use spawnpoint_config::agent::AgentConfig;
 use spawnpoint_config::tunnel::Tunnel;
-use spawnpoint_core::tuning::Tuning;
+use spawnpoint_core::tuning::{Line, Tuning};
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::{AgentId, Invite, host_port};
@@ -56,6 +56,8 @@ pub struct AgentSettings {
     pub further: Vec<Invite>,
     /// How the connection is treated.
     pub transport: Tuning,
+    /// What the line takes, as far as its owner says.
+    pub line: Line,
     /// The longest wait before the first new try.
     pub backoff_min: Duration,
     /// The longest wait before any new try.
@@ -71,6 +73,7 @@ impl AgentSettings {
             invite,
             further: config.further.clone(),
             transport: config.links.transport,
+            line: config.links.line,
             backoff_min: config.links.backoff_min,
             backoff_max: config.links.backoff_max,
             origin_timeout: config.origin_timeout,

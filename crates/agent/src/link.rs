@@ -12,7 +12,7 @@ use quinn::Connection;
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_net::{
     ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, FIRST_PLAYERS, PlayerStream, SessionEnd,
-    Sessions, TaskScope, var,
+    Sessions, TaskScope, hint_rate, var,
 };
 use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::control::{
@@ -32,7 +32,7 @@ use crate::origin::Origin;
 use crate::path::PathWatch;
 use crate::tcp;
 use crate::tunnels::{OpenTunnel, OpenTunnels};
-use crate::udp::Flows;
+use crate::udp::{Flows, Repairs};
 
 /// A relay answers a hello as fast as it can open sockets.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
@@ -241,6 +241,8 @@ async fn introduce(
         tunnels: wanted.iter().map(request).collect(),
         resume,
         window: Some(around.settings.transport.stream_window),
+        repairs: Some(around.settings.transport.repair),
+        downlink: around.settings.line.downlink,
     };
     let (frame, introduced) = Introduced::new(hello);
     writer.frame(&frame).await?;
@@ -286,7 +288,21 @@ impl Link {
         let scope = TaskScope::new(self.scope.token());
         let (outbox, sending) = (self.outbox.clone(), connection.clone());
         scope.spawn(async move { outbox.run(&sending).await });
-        scope.spawn(self.flows.clone().receive(connection.clone(), self.scope.clone()));
+        let (sessions, sending) = (self.sessions.clone(), connection.clone());
+        sessions.set_repairs(self.settings.transport.repair && welcome.repairs == Some(true));
+        scope.spawn(async move { sessions.run_repairs(&sending).await });
+        if let Some(rate) = self.settings.line.uplink {
+            hint_rate(&connection, rate);
+        }
+        let repairs = Repairs {
+            sessions: self.sessions.clone(),
+            epoch,
+        };
+        scope.spawn(
+            self.flows
+                .clone()
+                .receive(connection.clone(), self.scope.clone(), repairs),
+        );
         if self.room > FIRST_PLAYERS {
             connection.set_max_concurrent_bi_streams(self.room.into());
         }

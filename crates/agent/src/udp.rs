@@ -11,10 +11,11 @@ use bytes::{Bytes, BytesMut};
 use spawnpoint_core::flow::{DropReason, FlowMirror, Limits, Received};
 #[cfg(unix)]
 use spawnpoint_net::Descriptors;
-use spawnpoint_net::{Clock, DatagramOutbox, TaskScope};
+use spawnpoint_net::{Clock, DatagramOutbox, Sessions, TaskScope};
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
 use spawnpoint_proto::fragment::split;
+use spawnpoint_proto::repair::is_repair;
 use spawnpoint_proto::{FlowId, Violation};
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
@@ -57,6 +58,13 @@ pub(crate) struct Flows {
     /// Cancelled when the flows' sockets are another process's to read.
     hold: CancellationToken,
     drops: [AtomicU64; DropReason::ALL.len()],
+}
+
+/// Who takes the datagrams of a carrier that are not packets of players.
+pub(crate) struct Repairs {
+    pub sessions: Arc<Sessions>,
+    /// The carrier that they come on.
+    pub epoch: u64,
 }
 
 /// What a flow holds; dropping it ends its task and reports that its player left.
@@ -116,8 +124,14 @@ impl Flows {
     }
 
     /// Takes datagrams until the connection is gone.
-    pub async fn receive(self: Arc<Self>, connection: quinn::Connection, scope: Arc<TaskScope>) {
+    pub async fn receive(self: Arc<Self>, connection: quinn::Connection, scope: Arc<TaskScope>, repairs: Repairs) {
         while let Ok(mut datagram) = connection.read_datagram().await {
+            if is_repair(&datagram) {
+                if repairs.sessions.on_repair(repairs.epoch, datagram).is_err() {
+                    self.drop_packet(DropReason::Violation);
+                }
+                continue;
+            }
             match Header::decode(&mut datagram) {
                 Ok(header) => self.on_datagram(header, datagram, &scope),
                 Err(_) => self.drop_packet(DropReason::Violation),

@@ -1,6 +1,7 @@
 //! `agent.toml`: the side next to the game server.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use spawnpoint_proto::Invite;
 
 use crate::ConfigError;
 use crate::document::{self, Document};
-use crate::link::{self, Transport};
+use crate::link::{self, Line, Transport};
 use crate::log::Log;
 use crate::tunnel::{Tunnel, TunnelError};
 
@@ -38,6 +39,8 @@ pub struct AgentConfig {
 pub struct Links {
     /// How the connection is treated.
     pub transport: Transport,
+    /// What the line takes, as far as its owner says.
+    pub line: Line,
     /// The longest wait before the first new try; it doubles with every further one.
     pub backoff_min: Duration,
     /// What it doubles up to.
@@ -62,6 +65,7 @@ impl Default for Links {
     fn default() -> Self {
         Self {
             transport: Transport::default(),
+            line: Line::default(),
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(15),
         }
@@ -130,6 +134,9 @@ impl AgentConfig {
     }
 }
 
+/// What a line may be said to take, in bytes a second: 100 kbit/s to 100 Gbit/s.
+const SPEEDS: RangeInclusive<u64> = 12_500..=12_500_000_000;
+
 impl Links {
     fn read(document: &mut Document<'_>) -> Self {
         const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -147,6 +154,10 @@ impl Links {
         }
         Self {
             transport: link::read(&mut links),
+            line: Line {
+                uplink: links.speed("uplink", SPEEDS),
+                downlink: links.speed("downlink", SPEEDS),
+            },
             backoff_min,
             backoff_max,
         }

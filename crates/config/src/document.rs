@@ -231,6 +231,13 @@ impl<'d, 'a> Section<'d, 'a> {
             .unwrap_or(default)
     }
 
+    /// A line's speed in bytes a second between two bounds, or nothing.
+    pub(crate) fn speed(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let (low, high) = (unit::show_speed(*range.start()), unit::show_speed(*range.end()));
+        let rule = format!("a speed from \"{low}\" to \"{high}\"");
+        self.text(key, None, &rule, |text| within(unit::parse_speed(text), &range))
+    }
+
     /// A whole number between two bounds.
     pub(crate) fn count(&mut self, key: &str, default: u32, range: RangeInclusive<u32>) -> u32 {
         let rule = format!("a whole number from {} to {}", range.start(), range.end());

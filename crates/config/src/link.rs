@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::document::Section;
 
-pub use spawnpoint_core::tuning::{Congestion, Tuning as Transport};
+pub use spawnpoint_core::tuning::{Congestion, Line, Tuning as Transport};
 
-const CONGESTIONS: [Congestion; 2] = [Congestion::Bbr, Congestion::Cubic];
+const CONGESTIONS: [Congestion; 3] = [Congestion::Spawnpoint, Congestion::Bbr, Congestion::Cubic];
 
 /// Reads the keys of a link's transport.
 pub(crate) fn read(links: &mut Section<'_, '_>) -> Transport {
@@ -16,6 +16,7 @@ pub(crate) fn read(links: &mut Section<'_, '_>) -> Transport {
         keep_alive: links.duration("keep_alive", default.keep_alive, MS(100)..=MS(60_000)),
         idle_timeout: links.duration("idle_timeout", default.idle_timeout, MS(500)..=MS(300_000)),
         stream_window: links.size("stream_window", default.stream_window, 64 << 10..=16 << 20),
+        repair: links.flag("repair", default.repair),
         congestion: links.word("congestion", default.congestion, &CONGESTIONS, Congestion::as_str),
     };
     if read.keep_alive * 2 > read.idle_timeout {

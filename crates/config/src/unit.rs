@@ -15,6 +15,8 @@ const DURATIONS: &[(&str, u64)] = &[
 ];
 const SIZES: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
+const SPEEDS: &[(&str, u64)] = &[("kbit/s", 1_000), ("Mbit/s", 1_000_000), ("Gbit/s", 1_000_000_000)];
+
 /// Why a text is not a quantity.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UnitError {
@@ -62,6 +64,19 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 /// Writes a number of bytes in the largest unit that divides it, as [`parse_size`] reads it.
 pub fn show_size(bytes: u64) -> String {
     show(bytes, &[SIZES[3], SIZES[2], SIZES[1], SIZES[0]])
+}
+
+/// Reads a line's speed as providers write it, as bytes a second: `10 Mbit/s`, `500 kbit/s`.
+///
+/// # Errors
+/// [`UnitError`].
+pub fn parse_speed(text: &str) -> Result<u64, UnitError> {
+    Ok(quantity(text, SPEEDS)? / 8)
+}
+
+/// Writes a speed in bits, as [`parse_speed`] reads it.
+pub fn show_speed(bytes_per_second: u64) -> String {
+    show(bytes_per_second * 8, &[SPEEDS[2], SPEEDS[1], SPEEDS[0]])
 }
 
 /// Reads how many in a second: `10/s`.

@@ -4,10 +4,14 @@
 //! player, announces it until the agent has confirmed it, and forgets it after `idle` without a packet. The agent's [`FlowMirror`] follows: it opens
 //! what the relay announces and asks again for what it does not know. Flow ids count up, so a late packet of an ended flow finds nobody.
 //!
+//! A packet may have a number: one that is cut, and one that is sent a second time because its tunnel asks for it. What has been delivered under a
+//! number is not delivered again; a packet without one is delivered as it comes.
+//!
 //! Nothing here reads a clock or a socket: callers pass `now` and act on what is returned. `relay::udp` and `agent::udp` are the shells around it.
 
 mod mirror;
 mod table;
+mod window;
 
 use std::fmt;
 use std::time::Duration;
@@ -19,6 +23,8 @@ use spawnpoint_proto::fragment::{Joined, Reassembler};
 
 pub use mirror::{FlowMirror, Received};
 pub use table::{Ended, FlowSnapshot, FlowTable, Known};
+
+use window::Window;
 
 /// Incomplete packets of one table, in bytes; beyond this further fragments are dropped.
 pub const MAX_REASSEMBLY: usize = 8 * 1024 * 1024;
@@ -55,6 +61,8 @@ pub enum DropReason {
     SocketFull,
     /// Fragments of it were lost.
     Incomplete,
+    /// It was sent twice and has come before, or it is so late that nobody knows.
+    Duplicate,
     /// Too many incomplete packets.
     ReassemblyFull,
     /// The peer broke the protocol.
@@ -67,7 +75,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::TableFull,
         Self::Denied,
         Self::UnknownFlow,
@@ -77,6 +85,7 @@ impl DropReason {
         Self::PathShrank,
         Self::SocketFull,
         Self::Incomplete,
+        Self::Duplicate,
         Self::ReassemblyFull,
         Self::Violation,
         Self::OriginRefused,
@@ -95,6 +104,7 @@ impl DropReason {
             Self::PathShrank => "path_shrank",
             Self::SocketFull => "socket_full",
             Self::Incomplete => "incomplete",
+            Self::Duplicate => "duplicate",
             Self::ReassemblyFull => "reassembly_full",
             Self::Violation => "violation",
             Self::OriginRefused => "origin_refused",
@@ -109,9 +119,12 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// Fragments of one direction of one flow, within the memory of all flows of a table.
+/// The numbered packets of one direction of one flow: what is incomplete, within the memory of all flows of a table, and what has been delivered.
 #[derive(Debug, Default)]
-struct Joiner(Option<Box<Reassembler>>);
+struct Joiner {
+    parts: Option<Box<Reassembler>>,
+    delivered: Window,
+}
 
 /// What became of a fragment, and how many packets were given up meanwhile.
 struct JoinedFragment {
@@ -122,7 +135,28 @@ struct JoinedFragment {
 impl Joiner {
     /// Takes a fragment; `held` is the sum of incomplete bytes over the table.
     fn on_fragment(&mut self, now: Time, held: &mut usize, fragment: Fragment, payload: Bytes) -> JoinedFragment {
-        let joiner = self.0.get_or_insert_default();
+        let is_all = fragment.index == 0 && fragment.last;
+        let joined = if !self.delivered.is_new(now, fragment.packet) {
+            JoinedFragment {
+                packet: Err(DropReason::Duplicate),
+                abandoned: 0,
+            }
+        } else if is_all {
+            JoinedFragment {
+                packet: Ok(Some(payload)),
+                abandoned: 0,
+            }
+        } else {
+            self.join(now, held, fragment, payload)
+        };
+        if let Ok(Some(_)) = joined.packet {
+            self.delivered.insert(now, fragment.packet);
+        }
+        joined
+    }
+
+    fn join(&mut self, now: Time, held: &mut usize, fragment: Fragment, payload: Bytes) -> JoinedFragment {
+        let joiner = self.parts.get_or_insert_default();
         let before = joiner.buffered();
         let packet = if *held + payload.len() > MAX_REASSEMBLY {
             joiner.handle_timeout(now);
@@ -137,37 +171,38 @@ impl Joiner {
         *held = *held + joiner.buffered() - before;
         let abandoned = joiner.take_abandoned();
         if joiner.incomplete() == 0 {
-            self.0 = None;
+            self.parts = None;
         }
         JoinedFragment { packet, abandoned }
     }
 
     /// When [`Joiner::handle_timeout`] has something to do.
     fn poll_timeout(&self) -> Option<Time> {
-        self.0.as_ref().and_then(|joiner| joiner.poll_timeout())
+        self.parts.as_ref().and_then(|joiner| joiner.poll_timeout())
     }
 
-    /// Gives up everything; returns how many packets that were.
+    /// Gives up everything, since the peer numbers its packets anew; returns how many were incomplete.
     fn give_up(&mut self, held: &mut usize) -> u64 {
-        let Some(joiner) = self.0.take() else { return 0 };
+        self.delivered = Window::default();
+        let Some(joiner) = self.parts.take() else { return 0 };
         *held -= joiner.buffered();
         joiner.incomplete() as u64
     }
 
     /// Bytes of incomplete packets.
     fn buffered(&self) -> usize {
-        self.0.as_ref().map_or(0, |joiner| joiner.buffered())
+        self.parts.as_ref().map_or(0, |joiner| joiner.buffered())
     }
 
     /// Gives up old packets; returns how many.
     fn handle_timeout(&mut self, now: Time, held: &mut usize) -> u64 {
-        let Some(joiner) = &mut self.0 else { return 0 };
+        let Some(joiner) = &mut self.parts else { return 0 };
         let before = joiner.buffered();
         joiner.handle_timeout(now);
         *held = *held + joiner.buffered() - before;
         let abandoned = joiner.take_abandoned();
         if joiner.incomplete() == 0 {
-            self.0 = None;
+            self.parts = None;
         }
         abandoned
     }

@@ -1,7 +1,7 @@
 //! Who may enter, where they go, how they survive.
 //!
 //! The rules of the tunnel without its sockets: grants and tokens, admission, routes, UDP flows, fair queues, TCP streams that outlive the connection
-//! which carries them, backoff and drain. Nothing here reads a clock, draws a random number or waits: callers pass what they know and act on what is
+//! which carries them, repairs of what it loses, backoff and drain. Nothing here reads a clock, draws a random number or waits: callers pass what they know and act on what is
 //! returned. So every rule runs in a simulation exactly as it runs in production (`tests/sim` of the workspace drives these types through millions of
 //! hostile steps from a seed).
 //!
@@ -14,7 +14,9 @@ pub mod flow;
 pub mod grant;
 pub mod outbox;
 pub mod port;
+pub mod repair;
 pub mod route;
 pub mod stream;
 pub mod token;
 pub mod tuning;
+pub mod urgency;

@@ -296,6 +296,11 @@ impl Incoming {
         self.ending
     }
 
+    /// What was taken over, without the ending.
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// What waits for the local socket.
     pub const fn pending(&self) -> &VecDeque<Bytes> {
         &self.pending

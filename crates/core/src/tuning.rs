@@ -5,10 +5,12 @@ use std::time::Duration;
 /// Which congestion controller a side sends with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Congestion {
-    /// Models the path by delivery rate and minimum round trip; keeps its rate when packets are lost at random.
+    /// Keeps the line full and its queue at a few milliseconds; lost packets do not slow it.
     #[default]
+    Spawnpoint,
+    /// Models the path by delivery rate and minimum round trip, with a queue of up to a round trip.
     Bbr,
-    /// Halves at each loss; fair to old neighbours, slow for every player on a lossy line.
+    /// Gives way at each loss; fair to old neighbours, slow for every player on a lossy line.
     Cubic,
 }
 
@@ -16,10 +18,20 @@ impl Congestion {
     /// The word used in configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Spawnpoint => "spawnpoint",
             Self::Bbr => "bbr",
             Self::Cubic => "cubic",
         }
     }
+}
+
+/// What the owner of a home line says of it, in bytes a second. Nothing is needed; what is given spares finding out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Line {
+    /// From home to the relay.
+    pub uplink: Option<u64>,
+    /// From the relay to home.
+    pub downlink: Option<u64>,
 }
 
 /// How a side keeps its link alive and how much it lets be on the way.
@@ -33,6 +45,8 @@ pub struct Tuning {
     pub stream_window: u32,
     /// How the sending rate is found.
     pub congestion: Congestion,
+    /// Whether small writes travel a second time on a path that loses packets.
+    pub repair: bool,
 }
 
 impl Default for Tuning {
@@ -41,8 +55,9 @@ impl Default for Tuning {
         Self {
             keep_alive: Duration::from_millis(500),
             idle_timeout: Duration::from_millis(2400),
-            stream_window: 512 * 1024,
-            congestion: Congestion::Bbr,
+            stream_window: 1024 * 1024,
+            congestion: Congestion::Spawnpoint,
+            repair: true,
         }
     }
 }

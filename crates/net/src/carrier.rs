@@ -5,6 +5,7 @@
 use std::pin::Pin;
 
 use quinn::{RecvStream, SendStream, StoppedError, VarInt};
+use spawnpoint_core::urgency::Urgency;
 use spawnpoint_proto::ResetCode;
 
 use crate::var;
@@ -22,6 +23,8 @@ pub(crate) struct SendHalf {
     pub stopped: Stopped,
     /// The carrier that it is on.
     pub epoch: u64,
+    /// How urgent the carrier takes its bytes to be.
+    pub urgency: Urgency,
     /// The offset of the session up to which the carrier has accepted bytes.
     pub cursor: u64,
     /// It has its end.
@@ -35,6 +38,8 @@ pub(crate) struct RecvHalf {
     pub stream: RecvStream,
     /// The carrier that it is on.
     pub epoch: u64,
+    /// The offset of the session up to which the carrier has brought bytes. More may have been taken over, from repairs.
+    pub cursor: u64,
     /// It has its end.
     pub is_done: bool,
 }
@@ -66,14 +71,15 @@ impl PlayerStream {
         self.reset(code);
     }
 
-    /// The halves, on the carrier of `epoch`, of a session that goes on at `cursor`.
-    pub(crate) fn split(mut self, epoch: u64, cursor: u64) -> Option<(SendHalf, RecvHalf)> {
+    /// The halves, on the carrier of `epoch`, of a session that goes on at `cursor` outwards and at `taken` inwards.
+    pub(crate) fn split(mut self, epoch: u64, cursor: u64, taken: u64) -> Option<(SendHalf, RecvHalf)> {
         let (send, recv) = self.0.take()?;
         let stopped = Box::pin(send.stopped());
         let send = SendHalf {
             stream: send,
             stopped,
             epoch,
+            urgency: Urgency::default(),
             cursor,
             is_finished: false,
             is_closed: false,
@@ -81,6 +87,7 @@ impl PlayerStream {
         let recv = RecvHalf {
             stream: recv,
             epoch,
+            cursor: taken,
             is_done: false,
         };
         Some((send, recv))
@@ -102,6 +109,14 @@ impl Drop for PlayerStream {
 }
 
 impl SendHalf {
+    /// From here on its bytes wait for those of streams that are more urgent.
+    pub fn set_urgency(&mut self, urgency: Urgency) {
+        if std::mem::replace(&mut self.urgency, urgency) != urgency {
+            // A stream begins with 0. Fails only on one that is closed.
+            let _ = self.stream.set_priority(-(urgency as i32));
+        }
+    }
+
     /// Cuts the half, unless it has its end.
     pub fn cut(&mut self, code: ResetCode) {
         if !std::mem::replace(&mut self.is_finished, true) {

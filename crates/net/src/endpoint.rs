@@ -11,11 +11,12 @@ use std::time::Duration;
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
-use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use spawnpoint_core::tuning::{Congestion, Tuning};
 
+use crate::congestion::PathControl;
 use crate::listen::BindError;
 
 /// Datagrams that may wait inside QUIC; what waits longer waits in our own fair queues. Two dozen packets cover the pacing of a fast line.
@@ -29,6 +30,12 @@ const MAX_UNACKNOWLEDGED: u64 = 64 * 1024 * 1024;
 
 /// Bytes that an agent may send before it is welcomed.
 const STRANGER_WINDOW: u32 = 32 * 1024;
+
+/// Packets that the peer need not acknowledge at once, while there are more of them.
+const PACKETS_UNACKNOWLEDGED: u32 = 4;
+
+/// The peer acknowledges within this in any case: two milliseconds of a thin line's packets.
+const MAX_ACK_DELAY: Duration = Duration::from_millis(3);
 
 /// Streams that a relay may open to an agent at the same time, at first; each is one player.
 ///
@@ -75,7 +82,14 @@ fn settings(tuning: &Tuning) -> TransportConfig {
         .mtu_discovery_config(Some(MtuDiscoveryConfig::default()))
         // Home links are rarely further than this; the first retransmission of a handshake then comes after a third of the usual second.
         .initial_rtt(Duration::from_millis(111));
+    // One for every few packets of a bulk load, and soon enough for a lone packet that its loss is noticed by the next ones.
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements
+        .ack_eliciting_threshold(VarInt::from_u32(PACKETS_UNACKNOWLEDGED))
+        .max_ack_delay(Some(MAX_ACK_DELAY));
+    config.ack_frequency_config(Some(acknowledgements));
     match tuning.congestion {
+        Congestion::Spawnpoint => config.congestion_controller_factory(Arc::new(PathControl)),
         Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
         Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
     };

@@ -7,6 +7,7 @@
 
 mod carrier;
 mod clock;
+mod congestion;
 mod control;
 mod dial;
 mod endpoint;
@@ -20,18 +21,20 @@ mod local;
 mod outbox;
 mod probe;
 mod random;
+mod repair;
 mod scope;
 mod session;
 mod socket;
 mod stream;
-mod supervisor;
-pub mod tls;
 #[cfg(unix)]
 mod succession;
+mod supervisor;
+pub mod tls;
 mod udp;
 
 pub use carrier::PlayerStream;
 pub use clock::{Clock, unix_now};
+pub use congestion::{PathModel, hint_rate};
 pub use control::{ControlError, ControlReader, ControlWriter};
 pub use dial::{DialError, Dialed, dial, move_socket};
 pub use endpoint::{FIRST_PLAYERS, RelayEndpoint, RelayKeys, agent_settings, relay_settings};
@@ -48,11 +51,11 @@ pub use scope::TaskScope;
 pub use session::{Ends, Halves, Meter, Opening, Session, SessionEnd, Sessions};
 pub use socket::{LocalSocket, abort};
 pub use stream::{StreamError, read_header};
+#[cfg(unix)]
+pub use succession::{Descriptors, Predecessor, Sockets, SuccessionError, Successor};
 pub use supervisor::{NotifyError, notify};
 pub use udp::{PacketBuffers, PacketSocket};
 
-#[cfg(unix)]
-pub use succession::{Descriptors, Predecessor, Sockets, SuccessionError, Successor};
 /// A code as QUIC carries it.
 pub fn var(number: u32) -> quinn::VarInt {
     quinn::VarInt::from_u32(number)

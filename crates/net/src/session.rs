@@ -16,13 +16,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
+use spawnpoint_core::repair::Mended;
 use spawnpoint_core::stream::{Ending, Outgoing, Snapshot, Stream};
+use spawnpoint_core::urgency::{Appetite, Urgency};
 use spawnpoint_proto::stream::StreamHeader;
 use spawnpoint_proto::{ResetCode, SessionId, TunnelId, Violation};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::Clock;
 use crate::carrier::{PlayerStream, RecvHalf, SendHalf};
+use crate::repair::Repairs;
 use inward::Inward;
 use outward::Outward;
 
@@ -136,13 +141,24 @@ pub struct Session {
     into: Notify,
     /// Something new for the session as a whole.
     whole: Notify,
+    shared: Shared,
+    clock: Clock,
+}
+
+/// What the sessions of a link share.
+#[derive(Clone, Debug, Default)]
+struct Shared {
     news: Arc<News>,
     /// A session has come to rest.
     rested: Arc<Notify>,
+    repairs: Arc<Repairs>,
 }
 
 struct State {
     stream: Stream,
+    /// What the local socket has given lately.
+    appetite: Appetite,
+    urgency: Urgency,
     /// The carrier that counts; halves on others are stale.
     epoch: u64,
     /// The last carrier that the session had a stream on.
@@ -164,9 +180,11 @@ struct State {
 }
 
 impl Session {
-    fn new(opening: Opening, stream: Stream, epoch: u64, news: Arc<News>, rested: Arc<Notify>) -> Self {
+    fn new(opening: Opening, stream: Stream, epoch: u64, shared: &Shared) -> Self {
         let state = State {
             stream,
+            appetite: Appetite::default(),
+            urgency: Urgency::default(),
             epoch,
             carried_on: None,
             send: None,
@@ -184,8 +202,8 @@ impl Session {
             out: Notify::new(),
             into: Notify::new(),
             whole: Notify::new(),
-            news,
-            rested,
+            shared: shared.clone(),
+            clock: Clock::default(),
         }
     }
 
@@ -211,7 +229,7 @@ impl Session {
                 return Err(violation);
             }
         };
-        if let Some((send, recv)) = stream.split(epoch, cursor) {
+        if let Some((send, recv)) = stream.split(epoch, cursor, state.stream.incoming.taken()) {
             (state.send, state.recv) = (Some(send), Some(recv));
             state.carried_on = Some(epoch);
         }
@@ -219,6 +237,24 @@ impl Session {
         self.out.notify_one();
         self.into.notify_one();
         Ok(())
+    }
+
+    /// Takes over a write that a repair on the carrier of `epoch` gave back, as far as nothing before it is missing.
+    fn mend(&self, epoch: u64, mended: Mended) {
+        let mut state = self.state();
+        // On a carrier that has brought no stream yet both ends are still telling each other how far they are.
+        if state.epoch != epoch || state.carried_on != Some(epoch) || state.stream.incoming.ending().is_some() {
+            return;
+        }
+        let Mended { offset, mut bytes, .. } = mended;
+        let had = state.stream.incoming.taken();
+        if (offset..offset + bytes.len() as u64).contains(&had) {
+            bytes.advance((had - offset) as usize);
+            // It may be a slice of a much larger block.
+            state.stream.incoming.push(Bytes::copy_from_slice(&bytes));
+            drop(state);
+            self.into.notify_one();
+        }
     }
 
     /// Ends the session from outside.
@@ -408,7 +444,7 @@ impl Session {
                     return None;
                 }
             }
-            self.rested.notify_waiters();
+            self.shared.rested.notify_waiters();
             self.whole.notified().await;
         }
     }
@@ -479,6 +515,6 @@ impl Drop for Running<'_> {
         let mut state = self.0.state();
         (state.is_running, state.is_resting) = (false, false);
         drop(state);
-        self.0.rested.notify_waiters();
+        self.0.shared.rested.notify_waiters();
     }
 }

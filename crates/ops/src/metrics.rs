@@ -74,6 +74,9 @@ pub struct RelayMetrics {
     resumed: Counter,
     expired: Counter,
     pause: Histogram,
+    link_loss: Family<HostLabels, Gauge<f64, AtomicU64>>,
+    link_rate: Family<HostLabels, Gauge<f64, AtomicU64>>,
+    repairs: Family<ReasonLabels, Counter>,
 }
 
 impl Default for RelayMetrics {
@@ -111,6 +114,18 @@ impl Default for RelayMetrics {
             "sessions_expired",
             "TCP sessions that ended because their agent did not come back in time"
         );
+        let link_loss = metric!(
+            "link_loss_ratio",
+            "Share of packets lost lately between relay and agent"
+        );
+        let link_rate = metric!(
+            "link_rate_bytes",
+            "Bytes a second that the path to the agent takes, as far as it was ever filled"
+        );
+        let repairs = metric!(
+            "repairs",
+            "What travelled a second time against loss, and what became of what came"
+        );
         let pause = Histogram::new(PAUSES);
         register(
             &mut registry,
@@ -134,6 +149,9 @@ impl Default for RelayMetrics {
             resumed,
             expired,
             pause,
+            link_loss,
+            link_rate,
+            repairs,
         }
     }
 }
@@ -177,6 +195,24 @@ impl RelayMetrics {
         self.expired.inc_by(sessions as u64);
     }
 
+    /// What the path to a host's agent is like: the share that it loses, and the bytes a second that it takes, once that is known.
+    pub fn set_link_path(&self, host: &str, loss: f64, rate: Option<f64>) {
+        let labels = HostLabels { host: host.to_owned() };
+        self.link_loss.get_or_create(&labels).set(loss);
+        if let Some(rate) = rate {
+            self.link_rate.get_or_create(&labels).set(rate);
+        }
+    }
+
+    /// Repairs were sent, or came, with this outcome.
+    pub fn repairs(&self, outcome: &'static str, count: u64) {
+        if count > 0 {
+            self.repairs
+                .get_or_create(&ReasonLabels { reason: outcome })
+                .inc_by(count);
+        }
+    }
+
     /// The round trip to a host's agent, in seconds.
     pub fn set_link_rtt(&self, host: &str, seconds: f64) {
         self.link_rtt
@@ -186,7 +222,10 @@ impl RelayMetrics {
 
     /// A host's last link is gone.
     pub fn forget_link(&self, host: &str) {
-        self.link_rtt.remove(&HostLabels { host: host.to_owned() });
+        let labels = HostLabels { host: host.to_owned() };
+        for family in [&self.link_rtt, &self.link_loss, &self.link_rate] {
+            family.remove(&labels);
+        }
     }
 
     /// A player entered a tunnel.
@@ -290,6 +329,8 @@ mod tests {
         metrics.link_parked(-1);
         metrics.sessions_resumed(3, 0.2);
         metrics.sessions_expired(4);
+        metrics.set_link_path("desk", 0.01, Some(5000.0));
+        metrics.repairs("mended", 7);
         metrics.dropped(&tunnel, "queue_full", 0);
         let text = metrics.render();
         for line in [
@@ -300,6 +341,9 @@ mod tests {
             r#"relay_sessions_active{host="desk",tunnel="mc",protocol="tcp"} 1"#,
             r#"relay_sessions_total{protocol="tcp",end="finished"} 1"#,
             r#"relay_bytes_total{host="desk",tunnel="mc",protocol="tcp",direction="up"} 10"#,
+            r#"relay_link_loss_ratio{host="desk"} 0.01"#,
+            r#"relay_link_rate_bytes{host="desk"} 5000.0"#,
+            r#"relay_repairs_total{reason="mended"} 7"#,
             "relay_links_parked 1",
             "relay_sessions_resumed_total 3",
             "relay_sessions_expired_total 4",

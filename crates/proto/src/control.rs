@@ -67,6 +67,12 @@ pub struct Hello {
     /// Bytes of one session that may be on their way to the agent, who has not taken them yet; absent when it cannot take up a session again.
     #[n(6)]
     pub window: Option<u32>,
+    /// Whether the agent takes repairs of lost packets, and wants them.
+    #[n(7)]
+    pub repairs: Option<bool>,
+    /// What the agent's line takes from the relay, in bytes a second, if its owner said.
+    #[n(8)]
+    pub downlink: Option<u64>,
 }
 
 /// Which link an agent wants to go on with.
@@ -140,6 +146,9 @@ pub struct Welcome {
     /// The sessions of the hello that the relay does not have any more. One beyond [`MAX_LOST`] ends when no stream came for it within the agent's window.
     #[n(9)]
     pub lost: Option<Vec<SessionId>>,
+    /// Whether the relay takes repairs of lost packets, and wants them.
+    #[n(10)]
+    pub repairs: Option<bool>,
 }
 
 /// What became of a tunnel that was asked for.

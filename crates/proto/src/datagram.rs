@@ -5,7 +5,7 @@
 //! +------+---------+--------------------------------------------+-----------------------+---------+
 //! | bits | flow u32| announced: tunnel u32 | player address     | fragment: id u16, index u8 | payload |
 //! +------+---------+--------------------------------------------+-----------------------+---------+
-//! bits 7..4  kind: 0 packet, 1 confirm, 2 close, 3 unknown
+//! bits 7..4  kind: 0 packet, 1 confirm, 2 close, 3 unknown; 4 is a repair, which belongs to no flow ([`crate::repair`])
 //! bit  2     announced: the header tells tunnel and player, as long as the agent has not confirmed the flow
 //! bit  1     the last fragment of its packet
 //! bit  0     a fragment
@@ -55,7 +55,7 @@ pub enum Kind {
     Packet {
         /// Present until the agent has confirmed the flow.
         announced: Option<Announcement>,
-        /// Present when the payload is a part of a packet.
+        /// Present when the payload is a part of a packet, or a whole one that has a number.
         fragment: Option<Fragment>,
     },
     /// Agent: I know this flow, announce it no more.

@@ -30,6 +30,28 @@ pub fn split(
     id: u16,
     max: usize,
 ) -> impl Iterator<Item = Bytes> + '_ {
+    cut(flow, announced, packet, id, max, false)
+}
+
+/// As [`split`], but a packet that fits into one datagram has its number too, as its only fragment: when it is sent a second time, the receiver can tell.
+pub fn split_numbered(
+    flow: FlowId,
+    announced: Option<Announcement>,
+    packet: &[u8],
+    id: u16,
+    max: usize,
+) -> impl Iterator<Item = Bytes> + '_ {
+    cut(flow, announced, packet, id, max, true)
+}
+
+fn cut(
+    flow: FlowId,
+    announced: Option<Announcement>,
+    packet: &[u8],
+    id: u16,
+    max: usize,
+    is_numbered: bool,
+) -> impl Iterator<Item = Bytes> + '_ {
     let whole = Header {
         flow,
         kind: Kind::Packet {
@@ -37,7 +59,7 @@ pub fn split(
             fragment: None,
         },
     };
-    let is_whole = whole.encoded_len() + packet.len() <= max;
+    let is_whole = !is_numbered && whole.encoded_len() + packet.len() <= max;
     let part = max.max(MIN_DATAGRAM) - whole.encoded_len() - if is_whole { 0 } else { 3 };
     let count = packet.len().div_ceil(part).max(1);
     (0..count).map(move |index| {

@@ -134,6 +134,8 @@ mod tests {
             tunnels: Vec::new(),
             resume: None,
             window: None,
+            repairs: None,
+            downlink: None,
         }
     }
 
@@ -145,6 +147,7 @@ mod tests {
             resume_window_ms: 0,
             tunnels: Vec::new(),
             window: None,
+            repairs: None,
             lost: None,
             software: String::new(),
             host: "desk".into(),

@@ -1,7 +1,7 @@
 //! The words and bytes between relay and agent.
 //!
 //! Everything that crosses the link is defined here once: identifiers, the control messages, the header of a player's stream, the header of a
-//! datagram, fragments, the handshake, and the codes by which a stream, a link or a tunnel ends. Nothing here reads a clock, opens a socket or
+//! datagram, fragments, repairs, the handshake, and the codes by which a stream, a link or a tunnel ends. Nothing here reads a clock, opens a socket or
 //! draws a random number: decoders take bytes and return values or a named [`Violation`]; whatever a peer sends, they never panic and never
 //! allocate more than the bytes that arrived.
 //!
@@ -16,6 +16,7 @@ pub mod handshake;
 mod id;
 mod invite;
 mod name;
+pub mod repair;
 mod secret;
 pub mod stream;
 mod time;

@@ -30,6 +30,9 @@ pub enum Violation {
     /// A datagram whose header could not be decoded.
     #[error("datagram with a malformed header")]
     MalformedDatagram,
+    /// A repair whose header could not be decoded, or whose parity does not fit it.
+    #[error("malformed repair of a stream")]
+    MalformedRepair,
     /// Fragments that cannot belong to one packet.
     #[error("fragments that do not fit together")]
     FragmentMismatch,
@@ -59,6 +62,7 @@ impl Violation {
             Self::MalformedStreamHeader => "malformed_stream_header",
             Self::UnexpectedStream => "unexpected_stream",
             Self::MalformedDatagram => "malformed_datagram",
+            Self::MalformedRepair => "malformed_repair",
             Self::FragmentMismatch => "fragment_mismatch",
             Self::OversizePacket => "oversize_packet",
             Self::ControlEnded => "control_ended",

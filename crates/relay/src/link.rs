@@ -18,11 +18,13 @@ use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{
-    ControlError, ControlReader, ControlWriter, DatagramOutbox, SessionEnd, Sessions, TaskScope, unix_now, var,
+    ControlError, ControlReader, ControlWriter, DatagramOutbox, PathModel, SessionEnd, Sessions, TaskScope, hint_rate,
+    unix_now, var,
 };
 use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::control::{Delivered, GoAway, Hello, Message, Refusal, TunnelReply, TunnelRequest, Unsupported};
 use spawnpoint_proto::datagram::Header;
+use spawnpoint_proto::repair::is_repair;
 use spawnpoint_proto::{CloseCode, LinkId, RefusalCode, SessionId, TunnelId, TunnelName, Violation};
 use spawnpoint_store::Host;
 #[cfg(unix)]
@@ -286,11 +288,16 @@ impl LinkTask {
         Some(window)
     }
 
-    /// The link is carried by `connection` from here on, to an agent whose window is `window`; returns the number of the carrier.
-    pub fn attach(&mut self, connection: &quinn::Connection, window: Option<u32>) -> u64 {
+    /// The link is carried by `connection` from here on, to an agent who said `hello` and whose window is `window`; returns the number of the carrier.
+    pub fn attach(&mut self, connection: &quinn::Connection, window: Option<u32>, hello: &Hello) -> u64 {
         self.is_resumable = window.is_some();
         let (epoch, _) = self.link.sessions.freeze();
         self.link.sessions.set_window(window);
+        let are_wanted = self.context.config.links.transport.repair && hello.repairs == Some(true);
+        self.link.sessions.set_repairs(are_wanted);
+        if let Some(rate) = hello.downlink {
+            hint_rate(connection, rate);
+        }
         *self.link.carrier() = Carrier::Up(connection.clone(), epoch);
         epoch
     }
@@ -381,6 +388,8 @@ impl LinkTask {
         scope.spawn(async move { link.outbox.run(&connection).await });
         let connection = carriage.connection.clone();
         scope.spawn(read_datagrams(self.link.clone(), connection, self.context.clone()));
+        let (link, connection) = (self.link.clone(), carriage.connection.clone());
+        scope.spawn(async move { link.sessions.run_repairs(&connection).await });
         self.serve(&mut carriage.reader, &mut carriage.writer).await
     }
 
@@ -555,6 +564,25 @@ impl LinkTask {
         if let Some((connection, _)) = self.link.connection() {
             let rtt = connection.rtt().as_secs_f64();
             self.context.metrics.set_link_rtt(&self.link.host_name, rtt);
+            let path = PathModel::of(&connection);
+            self.context
+                .metrics
+                .set_link_path(&self.link.host_name, path.loss, path.rate);
+        }
+        let (spent, outcomes) = self.link.sessions.take_repairs();
+        let repairs = [
+            ("sent", spent.repairs),
+            ("copies", spent.copies),
+            ("over_budget", spent.over_budget),
+            ("crowded_out", spent.crowded_out),
+            ("mended", outcomes.mended),
+            ("needless", outcomes.needless),
+            ("forgotten", outcomes.forgotten),
+            ("lacking", outcomes.lacking),
+            ("wrong", outcomes.wrong),
+        ];
+        for (outcome, count) in repairs {
+            self.context.metrics.repairs(outcome, count);
         }
         for (lane, dropped) in self.link.outbox.take_dropped() {
             if let Some(tunnel) = self.link.by_lane(lane) {
@@ -633,7 +661,14 @@ impl From<ControlError> for End {
 }
 
 async fn read_datagrams(link: Arc<Link>, connection: quinn::Connection, context: Arc<Context>) {
+    let epoch = link.sessions.epoch();
     while let Ok(mut datagram) = connection.read_datagram().await {
+        if is_repair(&datagram) {
+            if let Err(violation) = link.sessions.on_repair(epoch, datagram) {
+                context.metrics.violation(violation.as_str());
+            }
+            continue;
+        }
         let header = match Header::decode(&mut datagram) {
             Ok(header) => header,
             Err(violation) => {

@@ -214,7 +214,7 @@ impl Reception {
         let identity = (LinkId(spawnpoint_net::random_bytes()), SecretHash::of_ticket(&ticket));
         let mut task = LinkTask::new(&self.context, &self.registry, host, places, identity, &self.stop);
         let window = task.window_of(offered.hello());
-        task.attach(&carriage.connection, window);
+        task.attach(&carriage.connection, window, offered.hello());
         self.registry.attach(task.link.clone()).await;
         let tunnels = task.open_all(&offered.hello().tunnels).await;
         let welcome = Welcome {
@@ -227,6 +227,7 @@ impl Reception {
             host: host_name,
             window: window.map(|_| links.transport.stream_window),
             lost: None,
+            repairs: Some(links.transport.repair),
         };
         let (frame, _) = offered.accept(welcome);
         self.context.metrics.handshake("accepted");

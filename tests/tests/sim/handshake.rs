@@ -173,6 +173,8 @@ fn hello(dice: &mut Dice) -> Hello {
         tunnels: requests(dice),
         resume,
         window: dice.chance(500).then(|| dice.number() as u32),
+        repairs: dice.chance(500).then(|| dice.chance(500)),
+        downlink: dice.chance(500).then(|| dice.number()),
     }
 }
 
@@ -186,6 +188,7 @@ fn welcome(dice: &mut Dice, version: u16, asked: &[TunnelRequest]) -> Welcome {
         window: dice.chance(500).then(|| dice.number() as u32),
         lost: dice.chance(500).then(|| (0..dice.below(20)).map(SessionId).collect()),
         software: text(dice),
+        repairs: dice.chance(500).then(|| dice.chance(500)),
         host: "desk".to_owned(),
     }
 }

@@ -52,6 +52,7 @@ impl Link {
             host: handed.host,
             window: handed.window,
             lost: None,
+            repairs: None,
         };
         let mut link = Self::begin(around, &welcome);
         link.sessions.begin_at_rest();

@@ -74,11 +74,6 @@ impl Link {
                 session.end(SessionEnd::RemoteReset(ResetCode::UnknownSession));
             }
         }
-        let (table, window, epoch) = (self.sessions.clone(), self.window, self.sessions.epoch());
-        self.scope.spawn(async move {
-            tokio::time::sleep(window).await;
-            table.end_left_behind(epoch);
-        });
         let pause = self.parked.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
         let (sessions, pause_ms) = (self.sessions.len(), pause.as_millis() as u64);
         tracing::info!(host = self.host, link = %self.id, sessions, pause_ms, "link resumed");

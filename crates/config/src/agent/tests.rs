@@ -14,7 +14,8 @@ fn every_key_reaches_its_field() {
         [links]
         backoff_min = "100 ms"
         backoff_max = "1 s"
-        stream_window = "1 MiB"
+        stream_window = "2 MiB"
+        uplink = "10 Mbit/s"
         [log]
         filter = "debug"
         [[tunnel]]
@@ -32,13 +33,17 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.resolve_invite().unwrap().unwrap().port, 7843);
     assert_eq!(config.origin_timeout, Duration::from_secs(2));
     let transport = Transport {
-        stream_window: 1 << 20,
+        stream_window: 2 << 20,
         ..Transport::default()
     };
     assert_eq!(
         config.links,
         Links {
             transport,
+            line: Line {
+                uplink: Some(1_250_000),
+                downlink: None
+            },
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(1)
         }

@@ -35,6 +35,7 @@ fn every_key_reaches_its_field() {
         idle_timeout = "2.5 s"
         stream_window = "64KiB"
         congestion = "cubic"
+        repair = false
         [certificate]
         cert = "/etc/cert.pem"
         key = "key.pem"
@@ -73,6 +74,7 @@ fn every_key_reaches_its_field() {
                 idle_timeout: Duration::from_millis(2_500),
                 stream_window: 64 << 10,
                 congestion: Congestion::Cubic,
+                repair: false,
             },
         },
         certificate: Certificate {
@@ -165,12 +167,12 @@ fn an_impossible_value_is_named_with_line_what_is_allowed_and_the_default() {
         ),
         (
             "[links]\nstream_window = \"32 MiB\"",
-            "allowed is a size from 64 KiB to 16 MiB, as text with its unit (B, KiB, MiB) (default \"512 KiB\")",
+            "allowed is a size from 64 KiB to 16 MiB, as text with its unit (B, KiB, MiB) (default \"1 MiB\")",
         ),
         ("[links]\nstream_window = \"99 GiB\"", "allowed is a size from 64 KiB"),
         (
             "[links]\ncongestion = \"bbr2\"",
-            "did you mean \"bbr\"?; allowed is one of \"bbr\", \"cubic\" (default \"bbr\")",
+            "did you mean \"bbr\"?; allowed is one of \"spawnpoint\", \"bbr\", \"cubic\" (default \"spawnpoint\")",
         ),
         ("[log]\nfilter = \"loud\"", "allowed is a level"),
         (

@@ -15,7 +15,8 @@ pub struct FlowMirror<S> {
     limits: Limits,
     flows: HashMap<FlowId, Flow<S>>,
     checks: BTreeSet<(Time, FlowId)>,
-    /// Of all flows together: a flow that is opened again must not repeat the numbers of parts that still wait at the relay.
+    /// Where the next flow begins to number its packets. It moves on with those of all flows: a flow that is opened again must not repeat numbers that
+    /// the relay still knows.
     next_packet: u16,
     reassembly: usize,
     abandoned: u64,
@@ -26,6 +27,8 @@ struct Flow<S> {
     socket: S,
     last: Time,
     check: Time,
+    /// Its own: the relay tells copies by the nearest numbers.
+    next_packet: u16,
     joiner: Joiner,
 }
 
@@ -63,7 +66,8 @@ impl<S> FlowMirror<S> {
     /// Takes a packet, or a part of one, from the relay.
     ///
     /// # Errors
-    /// [`DropReason::ReassemblyFull`], or [`DropReason::Violation`] for parts that do not fit together.
+    /// [`DropReason::Duplicate`] for what has come before, [`DropReason::ReassemblyFull`], or [`DropReason::Violation`] for parts that do not fit
+    /// together.
     pub fn on_relay_packet(
         &mut self,
         now: Time,
@@ -114,6 +118,7 @@ impl<S> FlowMirror<S> {
                 socket,
                 last: now,
                 check,
+                next_packet: self.next_packet,
                 joiner: Joiner::default(),
             },
         );
@@ -121,12 +126,25 @@ impl<S> FlowMirror<S> {
         Ok(())
     }
 
-    /// A packet from the origin: a number for it if it must be cut; `None` when the flow has ended.
+    /// Goes on with the packet numbers of the mirror that another process had, as [`FlowMirror::next_packet`] told; to be said before flows are opened.
+    ///
+    /// Without it a young flow may repeat numbers, and the relay drop packets for two seconds.
+    pub const fn set_next_packet(&mut self, number: u16) {
+        self.next_packet = number;
+    }
+
+    /// A packet number that none of the flows has reached.
+    pub const fn next_packet(&self) -> u16 {
+        self.next_packet
+    }
+
+    /// A packet from the origin: a number for it if it must be cut or is sent twice; `None` when the flow has ended.
     pub fn on_origin_packet(&mut self, now: Time, id: FlowId) -> Option<u16> {
         let flow = self.flows.get_mut(&id)?;
         flow.last = now;
         self.next_packet = self.next_packet.wrapping_add(1);
-        Some(self.next_packet)
+        flow.next_packet = flow.next_packet.wrapping_add(1);
+        Some(flow.next_packet)
     }
 
     /// What a flow holds.

@@ -49,7 +49,7 @@ pub struct Known {
     pub flow: FlowId,
     /// Whether the agent knows it, so that it need not be announced.
     pub confirmed: bool,
-    /// A number for this packet if it must be cut.
+    /// A number for this packet if it must be cut or is sent twice.
     pub packet: u16,
 }
 
@@ -141,7 +141,8 @@ impl<P> FlowTable<P> {
             check: now,
             confirmed: false,
             answered: snapshot.is_answered,
-            next_packet: 0,
+            // Where the numbers were is not handed over; the mirror takes a jump for another count, unless it is a short one back.
+            next_packet: snapshot.age_ms as u16,
             joiner: Joiner::default(),
             up: snapshot.up,
             down: snapshot.down,
@@ -231,7 +232,7 @@ impl<P> FlowTable<P> {
     pub fn on_unknown(&mut self, flow: FlowId) {
         if let Some(flow) = self.flows.get_mut(&flow) {
             flow.confirmed = false;
-            // An agent that opens the flow anew numbers its packets anew: parts from before must not meet parts of theirs.
+            // An agent that opens the flow anew numbers its packets anew: parts from before must not meet parts of theirs, nor be taken for copies.
             self.abandoned += flow.joiner.give_up(&mut self.reassembly);
         }
     }
@@ -252,10 +253,11 @@ impl<P> FlowTable<P> {
         Ok((flow.player, &flow.permit))
     }
 
-    /// A part of a packet from the origin: the player, what its flow holds, and the packet once it is whole.
+    /// A part of a packet from the origin, or a whole one that has a number: the player, what its flow holds, and the packet once it is whole.
     ///
     /// # Errors
-    /// [`DropReason::UnknownFlow`], [`DropReason::ReassemblyFull`], or [`DropReason::Violation`] for parts that do not fit together.
+    /// [`DropReason::UnknownFlow`], [`DropReason::Duplicate`] for what has come before, [`DropReason::ReassemblyFull`], or [`DropReason::Violation`] for
+    /// parts that do not fit together.
     pub fn on_origin_fragment(
         &mut self,
         now: Time,

@@ -5,6 +5,8 @@ use spawnpoint_proto::{FlowId, TunnelId};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+mod copies;
+
 const LIMITS: Limits = Limits {
     idle: Duration::from_secs(30),
     unanswered: Duration::from_secs(30),
@@ -246,4 +248,12 @@ fn a_flow_that_is_opened_again_does_not_repeat_its_numbers() {
     mirror.close(FlowId(1));
     mirror.open(at(0), FlowId(1), ()).unwrap();
     assert_ne!(mirror.on_origin_packet(at(0), FlowId(1)), before);
+}
+
+#[test]
+fn every_reason_has_a_word_of_its_own() {
+    let words: std::collections::HashSet<&str> = DropReason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(words.len(), DropReason::ALL.len());
+    let last = DropReason::ALL.iter().map(|reason| *reason as usize).max();
+    assert_eq!(last, Some(DropReason::ALL.len() - 1));
 }

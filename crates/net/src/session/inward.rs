@@ -58,7 +58,7 @@ impl Session {
             };
             match read {
                 Ok(Some(count)) => {
-                    self.take_over(socket, recv.epoch, &mut pieces[..count], moved);
+                    self.take_over(socket, recv, &mut pieces[..count], moved);
                     pieces[..count].fill(Bytes::new());
                 }
                 Ok(None) => {
@@ -86,22 +86,30 @@ impl Session {
         state.stream.incoming.ending()
     }
 
-    /// Takes pieces over from the carrier of `epoch` and writes what the socket takes at once.
-    fn take_over(&self, socket: &TcpStream, epoch: u64, pieces: &mut [Bytes], moved: &dyn Meter) {
+    /// Takes pieces over from the carrier and writes what the socket takes at once.
+    fn take_over(&self, socket: &TcpStream, recv: &mut RecvHalf, pieces: &mut [Bytes], moved: &dyn Meter) {
+        if self.shared.repairs.is_mending() {
+            self.shared.repairs.on_taken(self.id(), recv.cursor, pieces.iter());
+        }
         let mut state = self.state();
-        if state.epoch != epoch {
+        if state.epoch != recv.epoch {
             // The peer was told that these were not taken, and says them again.
             return;
         }
         let incoming = &mut state.stream.incoming;
-        // An error shows again when the rest is written.
-        let mut written = try_write(socket, pieces.iter()).unwrap_or(0);
+        // What a repair has given back already comes once more.
+        let had = incoming.taken().saturating_sub(recv.cursor) as usize;
+        recv.cursor += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        skip(pieces, had);
+        // A repair may have come since the last of what waits was written, and goes first. An error shows again when the rest is written.
+        let written = match incoming.pending().is_empty() {
+            true => try_write(socket, pieces.iter()).unwrap_or(0),
+            false => 0,
+        };
         moved.add(written as u64);
         incoming.pass(written);
+        skip(pieces, written);
         for piece in pieces {
-            let skip = written.min(piece.len());
-            written -= skip;
-            piece.advance(skip);
             if !piece.is_empty() {
                 incoming.push(std::mem::take(piece));
             }
@@ -118,7 +126,7 @@ impl Session {
             };
             state.stream.incoming.finish(ending);
             if let Some(offset) = state.stream.incoming.take_news() {
-                self.news.add(Delivered {
+                self.shared.news.add(Delivered {
                     session: self.id(),
                     offset,
                 });
@@ -158,6 +166,18 @@ impl Session {
                 // All of the stream is here, or the carrier is gone: neither is the end of what waits for the socket.
                 Ok(None) | Err(_) => socket.ready(Interest::WRITABLE).await.is_err().then_some(SessionEnd::LocalReset),
             },
+        }
+    }
+}
+
+/// Takes `bytes` off the front of `pieces`.
+fn skip(pieces: &mut [Bytes], mut bytes: usize) {
+    for piece in pieces {
+        let step = bytes.min(piece.len());
+        piece.advance(step);
+        bytes -= step;
+        if bytes == 0 {
+            return;
         }
     }
 }

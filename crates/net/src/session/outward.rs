@@ -5,6 +5,7 @@ use std::io;
 use bytes::Bytes;
 use quinn::WriteError;
 use spawnpoint_core::stream::Ending;
+use spawnpoint_core::urgency::Urgency;
 use spawnpoint_proto::ResetCode;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -62,6 +63,10 @@ impl Session {
         loop {
             match (self.next_step(socket.is_some(), half, &mut pieces), &mut *half, socket) {
                 (Step::Send(count), Some(send), _) => {
+                    // Nearly always a message of a game is one piece.
+                    let small = (send.urgency == Urgency::Interactive && count == 1)
+                        .then(|| pieces[0].clone())
+                        .filter(|piece| self.shared.repairs.covers(piece.len()));
                     let written = tokio::select! {
                         biased; // nearly always there is room at once
                         written = send.stream.write_chunks(&mut pieces[..count]) => Some(written),
@@ -72,6 +77,10 @@ impl Session {
                     pieces[..count].fill(Bytes::new());
                     match written {
                         Some(Ok(written)) => {
+                            if let Some(small) = small {
+                                let bytes = &small[..written.bytes];
+                                self.shared.repairs.on_write(self.id(), send.cursor, bytes);
+                            }
                             send.cursor += written.bytes as u64;
                             let mut state = self.state();
                             // A newer carrier has another window, and goes on elsewhere.
@@ -105,7 +114,9 @@ impl Session {
                     Ok(bytes) => {
                         moved.add(bytes.len() as u64);
                         note_head(head, &bytes, answered);
-                        self.state().stream.outgoing.push(bytes);
+                        let mut state = self.state();
+                        state.urgency = state.appetite.on_sent(self.clock.now(), bytes.len());
+                        state.stream.outgoing.push(bytes);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if let Some(out) = self.wait(Some(socket), true, half).await {
@@ -144,6 +155,7 @@ impl Session {
             && !half.is_finished
         {
             if half.cursor < out.end() {
+                half.set_urgency(state.urgency);
                 return Step::Send(out.read(half.cursor, pieces));
             }
             if out.ending().is_some() {

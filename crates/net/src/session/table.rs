@@ -3,19 +3,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+use spawnpoint_core::repair::{Mended, Outcomes, Spent};
 use spawnpoint_core::stream::{Snapshot, Stream};
 use spawnpoint_proto::control::Delivered;
 use spawnpoint_proto::{SessionId, Violation};
 use tokio::sync::Notify;
 
-use super::{Opening, Session, SessionEnd};
+use super::{Opening, Session, SessionEnd, Shared};
 
 /// The TCP sessions of one link.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sessions {
     inner: Mutex<Inner>,
-    news: Arc<News>,
-    rested: Arc<Notify>,
+    shared: Shared,
 }
 
 /// Ends of directions that were taken over, which the peer waits to hear. Each session adds one at most.
@@ -45,16 +46,6 @@ struct Inner {
     begins_at_rest: bool,
 }
 
-impl Default for Sessions {
-    fn default() -> Self {
-        Self {
-            inner: Mutex::default(),
-            news: Arc::default(),
-            rested: Arc::new(Notify::new()),
-        }
-    }
-}
-
 impl Sessions {
     /// From here on only a carrier that is yet to come counts; returns its number and how far each session is. Nothing that an earlier carrier still
     /// brings is taken over.
@@ -63,7 +54,12 @@ impl Sessions {
         inner.epoch += 1;
         let epoch = inner.epoch;
         // Told below, with everything else.
-        self.news.ended.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared
+            .news
+            .ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         let mut delivered = Vec::with_capacity(inner.by_id.len());
         for (id, session) in &inner.by_id {
             let mut state = session.state();
@@ -133,8 +129,7 @@ impl Sessions {
     }
 
     fn session(&self, opening: Opening, inner: &Inner, stream: Stream) -> Arc<Session> {
-        let (news, rested) = (self.news.clone(), self.rested.clone());
-        let session = Session::new(opening, stream, inner.epoch, news, rested);
+        let session = Session::new(opening, stream, inner.epoch, &self.shared);
         if inner.begins_at_rest {
             session.ask_to_rest(true);
         }
@@ -149,6 +144,40 @@ impl Sessions {
     /// Every session.
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.inner().by_id.values().cloned().collect()
+    }
+
+    /// Whether small writes are repaired on their way to the peer of the present carrier, who must understand that.
+    pub fn set_repairs(&self, are_wanted: bool) {
+        self.shared.repairs.set_wanted(are_wanted);
+    }
+
+    /// Sends repairs, and copies of datagrams, as long as `connection` lasts.
+    pub async fn run_repairs(&self, connection: &quinn::Connection) {
+        self.shared.repairs.run(connection).await;
+    }
+
+    /// What was spent on repairs since the last call, and what became of those of the peer.
+    pub fn take_repairs(&self) -> (Spent, Outcomes) {
+        self.shared.repairs.take_counts()
+    }
+
+    /// The peer has sent a repair on the carrier of `epoch`.
+    ///
+    /// # Errors
+    /// [`Violation::MalformedRepair`].
+    pub fn on_repair(&self, epoch: u64, datagram: Bytes) -> Result<(), Violation> {
+        let repairs = &self.shared.repairs;
+        repairs.on_repair(datagram, |id| self.bytes_taken(id), |mended| self.mend(epoch, mended))
+    }
+
+    fn bytes_taken(&self, id: SessionId) -> Option<u64> {
+        Some(self.get(id)?.state().stream.incoming.taken())
+    }
+
+    fn mend(&self, epoch: u64, mended: Mended) {
+        if let Some(session) = self.get(mended.session) {
+            session.mend(epoch, mended);
+        }
     }
 
     /// How many there are.
@@ -181,7 +210,7 @@ impl Sessions {
         {
             inner.by_id.remove(&session.id());
             drop(inner);
-            self.rested.notify_waiters();
+            self.shared.rested.notify_waiters();
         }
     }
 
@@ -216,11 +245,11 @@ impl Sessions {
     /// Waits until ends of sessions' directions were taken over, which the peer is told without delay.
     pub async fn ended(&self) -> Vec<Delivered> {
         loop {
-            let ended = std::mem::take(&mut *self.news.ended.lock().unwrap_or_else(PoisonError::into_inner));
+            let ended = std::mem::take(&mut *self.shared.news.ended.lock().unwrap_or_else(PoisonError::into_inner));
             if !ended.is_empty() {
                 return ended;
             }
-            self.news.added.notified().await;
+            self.shared.news.added.notified().await;
         }
     }
 
@@ -262,7 +291,7 @@ impl Sessions {
 
     async fn wait_until(&self, is_so: impl Fn() -> bool) {
         loop {
-            let rested = self.rested.notified();
+            let rested = self.shared.rested.notified();
             tokio::pin!(rested);
             rested.as_mut().enable();
             if is_so() {

@@ -28,6 +28,8 @@ fn hello() -> Message {
         tunnels: vec![request("mc")],
         resume: None,
         window: None,
+        repairs: None,
+        downlink: None,
     })
 }
 
@@ -173,6 +175,7 @@ fn a_welcome_with_every_tunnel_refused_at_length_fits_into_a_frame() {
         resume_window_ms: 0,
         tunnels,
         window: None,
+        repairs: None,
         lost: Some(vec![SessionId(u64::MAX); MAX_LOST]),
         software: String::new(),
         host: "x".repeat(32),

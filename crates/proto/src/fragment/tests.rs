@@ -40,6 +40,34 @@ fn a_packet_that_fits_is_sent_whole_even_when_empty() {
 }
 
 #[test]
+fn a_numbered_packet_that_fits_is_its_only_fragment_even_when_empty() {
+    for length in [0, 1, 1192] {
+        let sent = packet(length, 0);
+        let mut datagrams: Vec<Bytes> = split_numbered(FLOW, None, &sent, 77, 1200).collect();
+        let fragment = Fragment {
+            packet: 77,
+            index: 0,
+            last: true,
+        };
+        let kind = Kind::Packet {
+            announced: None,
+            fragment: Some(fragment),
+        };
+        assert_eq!(datagrams.len(), 1);
+        assert_eq!(Header::decode(&mut datagrams[0]).unwrap().kind, kind);
+        assert_eq!(datagrams[0], sent);
+    }
+    assert_eq!(split_numbered(FLOW, None, &packet(1193, 0), 77, 1200).count(), 2);
+}
+
+#[test]
+fn numbers_change_nothing_for_a_packet_that_is_cut_anyway() {
+    let sent = packet(5000, 1);
+    let numbered: Vec<Bytes> = split_numbered(FLOW, None, &sent, 7, 1200).collect();
+    assert_eq!(numbered, split(FLOW, None, &sent, 7, 1200).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_largest_packet_passes_at_the_smallest_datagram() {
     let sent = packet(MAX_PACKET, 3);
     let mut joined = Reassembler::default();

@@ -161,7 +161,8 @@ impl LinkTask {
         self.host = host;
         self.link.places.set_max(max_players(&self.context, &self.host));
         let theirs = list_sessions(&offered, &mut carriage.reader).await?;
-        let epoch = self.attach(&carriage.connection, self.window_of(offered.hello()));
+        let hello = offered.hello();
+        let epoch = self.attach(&carriage.connection, self.window_of(hello), hello);
         let mut lost: Vec<SessionId> = theirs
             .keys()
             .copied()
@@ -189,6 +190,7 @@ impl LinkTask {
             host: self.link.host_name.clone(),
             window: Some(self.context.config.links.transport.stream_window),
             lost: Some(lost),
+            repairs: Some(self.context.config.links.transport.repair),
         };
         let (frame, _) = offered.accept(welcome);
         match tokio::time::timeout(WELCOME_DEADLINE, carriage.writer.frame(&frame)).await {

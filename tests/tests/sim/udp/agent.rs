@@ -151,6 +151,7 @@ impl Agent {
             }
             Ok(None) => ledger.on_part(now, packet, flow),
             Err(DropReason::ReassemblyFull) => ledger.note(packet, Fate::ReassemblyFull),
+            Err(DropReason::Duplicate) => ledger.note(packet, Fate::Duplicate),
             Err(reason) => panic!("an honest relay is accused of {reason}"),
         }
         None

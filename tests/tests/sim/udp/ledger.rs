@@ -36,6 +36,8 @@ pub enum Fate {
     NoRoom,
     /// There was no memory to join its parts.
     ReassemblyFull,
+    /// A part came that had come before, or came very late.
+    Duplicate,
     /// Parts of it arrived.
     Begun,
 }

@@ -195,10 +195,11 @@ impl Relay {
                 ledger.note(packet, Fate::UnknownFlow);
                 self.tell(now, flow, Kind::Close);
             }
-            Err(DropReason::ReassemblyFull) => {
+            Err(reason @ (DropReason::ReassemblyFull | DropReason::Duplicate)) => {
                 let seen = tunnel.flows.get_mut(&flow).unwrap();
                 (seen.last, seen.answered) = (now, true);
-                ledger.note(packet, Fate::ReassemblyFull);
+                let is_full = reason == DropReason::ReassemblyFull;
+                ledger.note(packet, if is_full { Fate::ReassemblyFull } else { Fate::Duplicate });
             }
             Err(reason) => panic!("an honest agent is accused of {reason}"),
         }
