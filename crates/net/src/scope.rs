@@ -33,6 +33,8 @@ impl TaskScope {
     /// Runs `task` until it is done or the scope ends.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let token = self.token.clone();
+        // A future that is moved into another one takes its room there twice, as what was moved and as what is awaited: idle players would cost double.
+        let task = Box::pin(task);
         self.spawn_graceful(async move {
             tokio::select! {
                 biased; // an ended scope starts nothing more
