@@ -1,4 +1,4 @@
-//! A path between agent and relay that misbehaves on request: delay, loss, blackouts, and a NAT that changes its mind.
+//! A path between agent and relay that misbehaves on request: delay, loss, blackouts, packets that are too large, and a NAT that changes its mind.
 //!
 //! It is a UDP proxy in the test's process. The agent dials [`Path::address`] instead of the relay; each socket that it sends from gets a **way**, a socket
 //! of its own towards the relay, as a NAT gives each a port of its own. Nothing here waits with a lock held, every queue has a size, and what does not
@@ -51,6 +51,8 @@ struct State {
     /// Of 2^32.
     loss: u64,
     is_dark: bool,
+    /// Larger packets are lost without a word.
+    max_packet: usize,
     dice: u64,
     /// The last byte of the NAT's address.
     nat: u8,
@@ -89,6 +91,7 @@ impl Path {
             delay: Duration::ZERO,
             loss: 0,
             is_dark: false,
+            max_packet: MAX_PACKET,
             dice: seed.wrapping_mul(2).wrapping_add(1),
             nat: 1,
         };
@@ -125,6 +128,11 @@ impl Path {
     /// This share of packets is lost, each way; 0.01 is one in a hundred.
     pub fn set_loss(&self, share: f64) {
         self.shared.lock().loss = (share.clamp(0.0, 1.0) * 2f64.powi(32)) as u64;
+    }
+
+    /// Loses packets of more bytes than that, and tells nobody.
+    pub fn set_max_packet(&self, bytes: usize) {
+        self.shared.lock().max_packet = bytes;
     }
 
     /// Loses everything, or nothing of it any more.
@@ -169,8 +177,8 @@ impl State {
     }
 
     /// How long the next packet from or to `client` takes; none when it is lost.
-    fn delay_of(&mut self, client: SocketAddr) -> Option<Duration> {
-        let is_lost = self.loses() || self.ways.get(&client)?.is_dead;
+    fn delay_of(&mut self, client: SocketAddr, length: usize) -> Option<Duration> {
+        let is_lost = self.loses() || length > self.max_packet || self.ways.get(&client)?.is_dead;
         (!is_lost).then_some(self.delay)
     }
 
@@ -191,7 +199,7 @@ impl Shared {
             let Ok((length, client)) = self.listener.recv_from(&mut buffer).await else {
                 continue;
             };
-            if let Some((socket, delay)) = self.route(client) {
+            if let Some((socket, delay)) = self.route(client, length) {
                 self.send(socket, self.relay, &buffer[..length], delay);
             }
         }
@@ -203,7 +211,7 @@ impl Shared {
             let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
                 continue;
             };
-            let delay = self.lock().delay_of(client);
+            let delay = self.lock().delay_of(client, length);
             if let Some(delay) = delay.filter(|_| from == self.relay) {
                 self.send(self.listener.clone(), client, &buffer[..length], delay);
             }
@@ -211,7 +219,7 @@ impl Shared {
     }
 
     /// The way of a packet from `client` and how long it takes; none when it is lost.
-    fn route(self: &Arc<Self>, client: SocketAddr) -> Option<(Arc<UdpSocket>, Duration)> {
+    fn route(self: &Arc<Self>, client: SocketAddr, length: usize) -> Option<(Arc<UdpSocket>, Duration)> {
         let mut state = self.lock();
         if !state.ways.contains_key(&client) {
             if state.ways.len() >= MAX_WAYS {
@@ -222,7 +230,7 @@ impl Shared {
             let way = self.way(client, state.nat).ok()?;
             state.ways.insert(client, way);
         }
-        let delay = state.delay_of(client)?;
+        let delay = state.delay_of(client, length)?;
         let way = state.ways.get_mut(&client)?;
         way.used = Instant::now();
         Some((way.socket.clone(), delay))

@@ -342,7 +342,7 @@ impl Link {
                     Ok(message) => self.on_message(message, &mut writer).await,
                     Err(error) => Err(error.into()),
                 },
-                ended = sessions.ended() => self.tell(ended, &mut writer).await,
+                due = sessions.due() => self.tell(due, &mut writer).await,
                 _ = tell.tick() => self.tell(sessions.take_news(), &mut writer).await,
                 Ok(()) = tunnels.changed() => {
                     let wanted = tunnels.borrow_and_update().clone();

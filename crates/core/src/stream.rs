@@ -1,7 +1,8 @@
 //! TCP sessions that outlive the connection which carries them.
 //!
 //! Each end of a session keeps a [`Stream`]: what it has taken from its local socket and its peer may still ask for again, and how much it has taken over
-//! from its peer. While a carrier lives nothing is exchanged for this: QUIC's flow control already tells that all but the last `window` bytes were taken.
+//! from its peer. QUIC's flow control tells that all but the last `window` bytes were taken; a busy end tells more, every quarter of what it has, so that
+//! its peer reads ahead only as far as somebody takes it.
 //! When a carrier dies both ends say how far they are, and go on there with the next one, byte for byte. The end of a direction (a FIN or a reset)
 //! counts as one more byte, so that it is neither lost nor told twice.
 //!
@@ -33,6 +34,12 @@ const TINY: usize = 1024;
 /// Small pieces are joined up to this size.
 const JOINED: usize = 16 * 1024;
 
+/// What may be on the way to a peer of whom nothing was heard yet, in bytes.
+const FIRST_ALLOWANCE: u64 = 64 * 1024;
+
+/// After so many bytes the peer is told how far this end is, whatever it has taken before.
+const MAX_UNTOLD: u64 = 256 * 1024;
+
 /// How one direction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
@@ -59,6 +66,8 @@ pub struct Outgoing {
     acked: u64,
     /// As far as the present carrier has accepted: what is not there yet the peer cannot have.
     accepted: u64,
+    /// The bytes that the peer has by its word, which may come before the word that the carrier accepted them.
+    delivered: u64,
     end: u64,
     ending: Option<Ending>,
     /// The peer knows of the ending.
@@ -86,6 +95,7 @@ impl Stream {
                 window,
                 acked: 0,
                 accepted: 0,
+                delivered: 0,
                 end: 0,
                 ending: None,
                 is_settled: false,
@@ -114,9 +124,16 @@ impl Outgoing {
         self.window = window;
     }
 
-    /// Whether more may be read from the local socket.
+    /// Whether more may be read from the local socket: as much again as the peer is known to have taken, within its window. So a reader who never reads
+    /// costs both ends little, and one who does is fast within a few round trips.
     pub fn has_room(&self) -> bool {
-        self.ending.is_none() && self.kept() <= self.window.unwrap_or(0) as usize
+        self.ending.is_none() && self.kept() as u64 <= self.allowance()
+    }
+
+    fn allowance(&self) -> u64 {
+        let window = u64::from(self.window.unwrap_or(0));
+        // The peer tells late by up to a quarter.
+        self.acked.max(FIRST_ALLOWANCE).min(window + window / 4)
     }
 
     /// Keeps bytes that were read from the local socket.
@@ -179,7 +196,12 @@ impl Outgoing {
     /// A carrier has accepted everything before `cursor`, so its flow control has shown that the peer took all but the last window of it.
     pub fn on_accepted(&mut self, cursor: u64) {
         self.accepted = self.accepted.max(cursor);
-        let taken = cursor.saturating_sub(self.window.unwrap_or(0).into());
+        self.trim_to_known();
+    }
+
+    fn trim_to_known(&mut self) {
+        let by_flow_control = self.accepted.saturating_sub(self.window.unwrap_or(0).into());
+        let taken = by_flow_control.max(self.delivered.min(self.accepted));
         if taken > self.acked {
             self.trim(taken);
         }
@@ -191,11 +213,8 @@ impl Outgoing {
     /// [`Violation::OffsetOutOfRange`] for an offset beyond what was ever there. One that is behind what is known is merely late.
     pub fn on_delivered(&mut self, offset: u64) -> Result<(), Violation> {
         self.is_settled |= self.within(offset)? < offset;
-        // An honest answer may come before the word that the carrier has accepted what it answers; the next one makes good for it.
-        let bytes = offset.min(self.accepted);
-        if bytes > self.acked {
-            self.trim(bytes);
-        }
+        self.delivered = self.delivered.max(offset.min(self.end));
+        self.trim_to_known();
         Ok(())
     }
 
@@ -216,8 +235,8 @@ impl Outgoing {
             return Err(Violation::OffsetOutOfRange);
         }
         let cursor = self.within(offset)?;
-        // The new carrier begins there.
-        self.accepted = cursor;
+        // The new carrier begins there, and what was said on the old one counts no more.
+        (self.accepted, self.delivered) = (cursor, 0);
         self.on_delivered(offset)?;
         Ok(cursor)
     }
@@ -326,6 +345,12 @@ impl Incoming {
     /// What was taken over, with one more for the ending.
     pub const fn offset(&self) -> u64 {
         self.taken + self.ending.is_some() as u64
+    }
+
+    /// How far this end is, if the peer waits to hear it: it goes on as far again as it was told.
+    pub fn take_due_news(&mut self) -> Option<u64> {
+        let due = (self.taken / 4).clamp(FIRST_ALLOWANCE / 4, MAX_UNTOLD);
+        (self.taken >= self.told + due).then(|| self.take_news()).flatten()
     }
 
     /// How far this end is, if the peer has not been told yet; it counts as told then.

@@ -41,7 +41,7 @@ pub struct Tuning {
     pub keep_alive: Duration,
     /// After this long without hearing anything, the other is gone.
     pub idle_timeout: Duration,
-    /// Bytes of one player's stream that may be on the way; this times the speed of the line is how long others may wait behind a bulk stream.
+    /// Bytes of one player's stream that may be on the way, which limits one player on a long or lossy path. Others do not wait for them.
     pub stream_window: u32,
     /// How the sending rate is found.
     pub congestion: Congestion,
@@ -55,7 +55,7 @@ impl Default for Tuning {
         Self {
             keep_alive: Duration::from_millis(500),
             idle_timeout: Duration::from_millis(2400),
-            stream_window: 1024 * 1024,
+            stream_window: 2 * 1024 * 1024,
             congestion: Congestion::Spawnpoint,
             repair: true,
         }

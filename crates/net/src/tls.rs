@@ -14,18 +14,34 @@ use spawnpoint_proto::{ALPN, CertificateHash, Trust};
 
 use crate::identity::{Identity, certificate_hash};
 
-/// The cryptography of every link: aws-lc-rs with X25519MLKEM768 before the classical groups, and AES-128 before AES-256, since it costs less
-/// and 128 bits are plenty for game traffic.
+/// The cryptography of every link: aws-lc-rs with X25519MLKEM768 before the classical groups. AES-128 comes before AES-256, since it costs less
+/// and 128 bits are plenty for game traffic, and before ChaCha20 where the processor knows AES.
+///
+/// Relays take the agent's first choice, so an agent without AES in its processor is spared its cost.
 fn provider() -> Arc<CryptoProvider> {
     use aws_lc_rs::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256};
+    let mut cipher_suites = vec![
+        TLS13_AES_128_GCM_SHA256,
+        TLS13_AES_256_GCM_SHA384,
+        TLS13_CHACHA20_POLY1305_SHA256,
+    ];
+    if !knows_aes() {
+        cipher_suites.rotate_right(1);
+    }
     Arc::new(CryptoProvider {
-        cipher_suites: vec![
-            TLS13_AES_128_GCM_SHA256,
-            TLS13_AES_256_GCM_SHA384,
-            TLS13_CHACHA20_POLY1305_SHA256,
-        ],
+        cipher_suites,
         ..aws_lc_rs::default_provider()
     })
+}
+
+/// Whether the processor has instructions for AES; without, ChaCha20 costs a fraction of it.
+fn knows_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }
 
 /// The certificate that a relay shows; it can be replaced while the relay runs.

@@ -411,7 +411,7 @@ impl LinkTask {
             let result = tokio::select! {
                 () = stop.cancelled() => return End::Close(CloseCode::Shutdown),
                 () = link.closed.cancelled() => return End::Close(self.closing()),
-                ended = link.sessions.ended() => self.tell(ended, writer).await,
+                due = link.sessions.due() => self.tell(due, writer).await,
                 _ = tell.tick() => self.tell(link.sessions.take_news(), writer).await,
                 message = reader.message() => match message {
                     Ok(message) => self.on_message(message, writer).await,

@@ -14,7 +14,7 @@ fn every_key_reaches_its_field() {
         [links]
         backoff_min = "100 ms"
         backoff_max = "1 s"
-        stream_window = "2 MiB"
+        stream_window = "3 MiB"
         uplink = "10 Mbit/s"
         [log]
         filter = "debug"
@@ -33,7 +33,7 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.resolve_invite().unwrap().unwrap().port, 7843);
     assert_eq!(config.origin_timeout, Duration::from_secs(2));
     let transport = Transport {
-        stream_window: 2 << 20,
+        stream_window: 3 << 20,
         ..Transport::default()
     };
     assert_eq!(

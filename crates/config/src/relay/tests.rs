@@ -167,7 +167,7 @@ fn an_impossible_value_is_named_with_line_what_is_allowed_and_the_default() {
         ),
         (
             "[links]\nstream_window = \"32 MiB\"",
-            "allowed is a size from 64 KiB to 16 MiB, as text with its unit (B, KiB, MiB) (default \"1 MiB\")",
+            "allowed is a size from 64 KiB to 16 MiB, as text with its unit (B, KiB, MiB) (default \"2 MiB\")",
         ),
         ("[links]\nstream_window = \"99 GiB\"", "allowed is a size from 64 KiB"),
         (

@@ -27,14 +27,14 @@ fn what_the_peer_may_not_have_is_kept_and_no_more() {
 }
 
 #[test]
-fn a_parked_session_stops_reading_when_a_window_is_full() {
+fn a_parked_session_stops_reading_when_a_window_and_a_quarter_are_full() {
     let mut out = stream().outgoing;
     while out.has_room() {
         out.push(vec![0; 300].into());
     }
-    assert_eq!(out.kept(), 1200);
+    assert_eq!(out.kept(), 1500);
     out.on_accepted(900);
-    out.on_delivered(200).unwrap();
+    out.on_delivered(300).unwrap();
     assert!(out.has_room());
 }
 
@@ -83,9 +83,9 @@ fn a_peer_that_claims_what_was_not_sent_yet_does_not_lose_the_carriers_cursor() 
     assert_eq!(replayed(&out, 10), vec![7; 20]);
     // Nor after the next carrier has gone back behind the last one.
     out.on_accepted(30);
-    assert_eq!(out.resume(15), Ok(15));
+    assert_eq!(out.resume(20), Ok(20));
     out.on_delivered(30).unwrap();
-    assert_eq!(replayed(&out, 15), vec![7; 15]);
+    assert_eq!(replayed(&out, 20), vec![7; 10]);
 }
 
 #[test]
@@ -98,6 +98,42 @@ fn single_bytes_do_not_cost_a_piece_each() {
     let expected: Vec<u8> = (0..1000u32).map(|at| at as u8).collect();
     assert_eq!(replayed(&out, 0), expected);
     assert_eq!(replayed(&out, 300), expected[300..]);
+}
+
+#[test]
+fn a_reader_who_never_reads_costs_little_and_one_who_does_is_soon_fast() {
+    let mut out = Stream::new(Some(1 << 20)).outgoing;
+    let mut into = stream().incoming;
+    let fill = |out: &mut Outgoing| {
+        let before = out.end();
+        while out.has_room() {
+            out.push(vec![0; 16 * 1024].into());
+        }
+        out.on_accepted(out.end());
+        (out.end() - before) as usize
+    };
+    assert_eq!(fill(&mut out), 80 * 1024);
+    // Each time the peer takes all of it, and waits for nothing more than to be told.
+    for _ in 0..12 {
+        while into.taken() < out.end() {
+            into.pass(1024);
+            if let Some(offset) = into.take_due_news() {
+                out.on_delivered(offset).unwrap();
+            }
+        }
+        assert!(fill(&mut out) > 0, "the sender waits for news that nobody sends");
+    }
+    assert_eq!(out.kept(), 1 << 20);
+}
+
+#[test]
+fn an_answer_before_the_word_of_the_carrier_is_not_forgotten() {
+    let mut out = stream().outgoing;
+    out.push(vec![0; 500].into());
+    out.on_delivered(500).unwrap();
+    assert_eq!(out.kept(), 500);
+    out.on_accepted(500);
+    assert_eq!(out.kept(), 0);
 }
 
 #[test]

@@ -25,6 +25,8 @@ struct Line {
     queue: u64,
     loss: f64,
     jitter: u64,
+    /// Packets that meet a longer queue are marked.
+    marks: u64,
 }
 
 const fn mbit(rate: f64) -> f64 {
@@ -44,6 +46,7 @@ impl Default for Line {
             queue: ms(100),
             loss: 0.0,
             jitter: 0,
+            marks: u64::MAX,
         }
     }
 }
@@ -100,6 +103,7 @@ struct Flow {
     received: BTreeMap<u64, u64>,
     met: Vec<(u64, u64)>,
     dropped: u64,
+    is_marked: bool,
 }
 
 struct World {
@@ -179,6 +183,7 @@ impl World {
             received: BTreeMap::new(),
             met: Vec::new(),
             dropped: 0,
+            is_marked: false,
         });
         self.post(self.now, Event::Write { flow });
         flow
@@ -290,6 +295,7 @@ impl World {
             return;
         }
         self.flows[flow].met.push((self.now, backlog));
+        self.flows[flow].is_marked |= backlog > self.line.marks;
         let took = (bytes as f64 / self.line.rate * 1e9) as u64;
         self.busy_until = self.now.max(self.busy_until) + took;
         if is_lost {
@@ -358,7 +364,11 @@ impl World {
         } else {
             state.srtt * 0.875 + rtt * 0.125
         };
+        let is_marked = std::mem::take(&mut state.is_marked);
         if let Rules::Ours(control) = &mut state.rules {
+            if is_marked {
+                control.on_marked();
+            }
             control.on_end_acks(at, state.in_flight, state.is_limited);
         }
         let lost: Vec<u64> = state
@@ -622,6 +632,20 @@ fn a_neighbour_by_cubic_leaves_a_third_of_the_fair_share() {
         let (theirs, _) = world.tell("cubic", other, 10_000, 60_000);
         assert!(share > 0.17 && theirs > 0.17, "{share} {theirs}");
     }
+}
+
+#[test]
+fn a_queue_that_marks_packets_is_kept_below_its_mark() {
+    // The mark of a queue that serves others too, below what we would keep by ourselves.
+    let line = Line {
+        marks: ms(2),
+        ..Line::default()
+    };
+    let mut world = World::new(line);
+    let flow = world.ours(Load::Bulk);
+    world.run(30_000);
+    let (share, queue) = world.tell("marked", flow, 3000, 30_000);
+    assert!(share > 0.85 && queue[0] < 2.5, "{share} {queue:?}");
 }
 
 #[test]

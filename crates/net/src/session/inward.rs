@@ -114,6 +114,10 @@ impl Session {
                 incoming.push(std::mem::take(piece));
             }
         }
+        if let Some(offset) = incoming.take_due_news() {
+            let session = self.id();
+            self.shared.news.add(Delivered { session, offset });
+        }
     }
 
     fn finish_inward(&self, epoch: u64) {

@@ -1,6 +1,6 @@
 //! The sessions of one link, and what all of them go through together: a new carrier, a pause, an end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -19,20 +19,21 @@ pub struct Sessions {
     shared: Shared,
 }
 
-/// Ends of directions that were taken over, which the peer waits to hear. Each session adds one at most.
+/// How far sessions are, where the peer waits to hear it: one word for each.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    ended: Mutex<Vec<Delivered>>,
+    due: Mutex<BTreeMap<SessionId, u64>>,
     added: Notify,
 }
 
 impl News {
     pub fn add(&self, delivered: Delivered) {
-        self.ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(delivered);
+        self.due().insert(delivered.session, delivered.offset);
         self.added.notify_one();
+    }
+
+    fn due(&self) -> MutexGuard<'_, BTreeMap<SessionId, u64>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,12 +55,7 @@ impl Sessions {
         inner.epoch += 1;
         let epoch = inner.epoch;
         // Told below, with everything else.
-        self.shared
-            .news
-            .ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.shared.news.due().clear();
         let mut delivered = Vec::with_capacity(inner.by_id.len());
         for (id, session) in &inner.by_id {
             let mut state = session.state();
@@ -242,12 +238,14 @@ impl Sessions {
         Ok(())
     }
 
-    /// Waits until ends of sessions' directions were taken over, which the peer is told without delay.
-    pub async fn ended(&self) -> Vec<Delivered> {
+    /// Waits until there is something that the peer is told without delay: an end of a session's direction that was taken over, or so much that the peer
+    /// waits to go on.
+    pub async fn due(&self) -> Vec<Delivered> {
         loop {
-            let ended = std::mem::take(&mut *self.shared.news.ended.lock().unwrap_or_else(PoisonError::into_inner));
-            if !ended.is_empty() {
-                return ended;
+            let due = std::mem::take(&mut *self.shared.news.due());
+            if !due.is_empty() {
+                let delivered = |(session, offset)| Delivered { session, offset };
+                return due.into_iter().map(delivered).collect();
             }
             self.shared.news.added.notified().await;
         }

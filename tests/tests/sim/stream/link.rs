@@ -280,6 +280,7 @@ impl World {
                 continue;
             }
             let mut news = std::mem::take(&mut table.news);
+            news.extend(table.take_due_news());
             if self.dice.chance(300) {
                 news.extend(table.take_news());
             }

@@ -68,6 +68,15 @@ impl Table {
         lazy.collect()
     }
 
+    /// How far the sessions are of which the peer waits to hear.
+    pub fn take_due_news(&mut self) -> Vec<Delivered> {
+        let due = self.ends.iter_mut().filter_map(|(id, end)| {
+            let offset = end.stream.incoming.take_due_news()?;
+            Some(delivered(*id, offset))
+        });
+        due.collect()
+    }
+
     /// The peer has told how far it is with a session; one that is over here is nobody's business.
     pub fn on_delivered(&mut self, told: Delivered) {
         if let Some(end) = self.ends.get_mut(&told.session.0) {
