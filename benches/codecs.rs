@@ -112,6 +112,7 @@ fn request(name: &str, protocol: Protocol) -> TunnelRequest {
         public_port: None,
         preferred_port: Some(25_565),
         game: Some("minecraft".to_owned()),
+        redundancy: None,
     }
 }
 

@@ -584,12 +584,14 @@ fn request(tunnel: &Tunnel) -> TunnelRequest {
         // A port that players know from the game need not be typed.
         preferred_port: Some(tunnel.game.map_or(tunnel.origin.port, |game| game.default_port())),
         game: tunnel.game.map(|game| game.as_str().to_owned()),
+        redundancy: tunnel.redundancy.then_some(true),
     }
 }
 
 /// Whether a changed tunnel is the same to the relay, which does not know the game server.
 fn is_same_for_relay(one: &Tunnel, other: &Tunnel) -> bool {
-    one.protocol == other.protocol && one.public_port == other.public_port && one.game == other.game
+    (one.protocol, one.public_port, one.game, one.redundancy)
+        == (other.protocol, other.public_port, other.game, other.redundancy)
 }
 
 fn closed(error: &quinn::ConnectionError) -> LinkEnd {

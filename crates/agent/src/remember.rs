@@ -114,6 +114,9 @@ fn render(invite: &Invite, tunnels: &[Tunnel]) -> String {
         if let Some(port) = tunnel.public_port {
             let _ = writeln!(text, "public_port = {port}");
         }
+        if tunnel.redundancy {
+            text.push_str("redundancy = true\n");
+        }
     }
     text
 }

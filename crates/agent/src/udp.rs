@@ -14,7 +14,6 @@ use spawnpoint_net::Descriptors;
 use spawnpoint_net::{Clock, DatagramOutbox, Sessions, TaskScope};
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
-use spawnpoint_proto::fragment::split;
 use spawnpoint_proto::repair::is_repair;
 use spawnpoint_proto::{FlowId, Violation};
 use tokio::net::UdpSocket;
@@ -239,6 +238,18 @@ impl Flows {
         }
     }
 
+    /// The number of the last packet of any flow.
+    #[cfg(unix)]
+    pub fn next_packet(&self) -> u16 {
+        self.mirror().next_packet()
+    }
+
+    /// Goes on with the numbers of another process; to be said before its flows are restored.
+    #[cfg(unix)]
+    pub fn set_next_packet(&self, number: u16) {
+        self.mirror().set_next_packet(number);
+    }
+
     /// The flows as a successor needs them.
     #[cfg(unix)]
     pub fn hand(&self, tunnels: &OpenTunnels, descriptors: &mut Descriptors) -> Vec<HandedFlow> {
@@ -303,8 +314,9 @@ impl Flows {
         pipe.open(socket.clone())
             .into_iter()
             .for_each(|reason| self.drop_packet(reason));
+        let outbox = self.outbox.with_redundancy(tunnel.tunnel.redundancy);
         loop {
-            match receive(&socket, |packet| self.on_origin_packet(id, packet)).await {
+            match receive(&socket, |packet| self.on_origin_packet(id, &outbox, packet)).await {
                 Ok(length) => {
                     tunnel.origin.is_up();
                     pipe.down.fetch_add(length as u64, Ordering::Relaxed);
@@ -324,12 +336,10 @@ impl Flows {
         }
     }
 
-    fn on_origin_packet(&self, id: FlowId, packet: &[u8]) {
+    fn on_origin_packet(&self, id: FlowId, outbox: &DatagramOutbox, packet: &[u8]) {
         let number = self.mirror().on_origin_packet(self.clock.now(), id);
         match number {
-            Some(number) => self
-                .outbox
-                .push(id, split(id, None, packet, number, self.outbox.max_datagram())),
+            Some(number) => outbox.push_packet(id, None, packet, number),
             None => self.drop_packet(DropReason::UnknownFlow),
         }
     }
@@ -401,7 +411,10 @@ impl Flows {
     }
 
     fn drop_packet(&self, reason: DropReason) {
-        self.count(reason, 1);
+        // Of two the other one has arrived: that is what redundancy is for.
+        if reason != DropReason::Duplicate {
+            self.count(reason, 1);
+        }
     }
 
     fn count(&self, reason: DropReason, count: u64) {

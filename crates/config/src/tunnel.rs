@@ -33,6 +33,8 @@ pub struct Tunnel {
     pub public_port: Option<u16>,
     /// The game behind it, as far as the preset says.
     pub game: Option<Game>,
+    /// Whether each UDP packet is sent a second time a moment later.
+    pub redundancy: bool,
 }
 
 /// A game whose players can be answered even when its server is away.
@@ -181,6 +183,7 @@ impl Tunnel {
             origin,
             public_port,
             game,
+            redundancy: false,
         }
     }
 
@@ -201,6 +204,7 @@ impl Tunnel {
             text.parse::<Origin>().map_err(|error| error.to_string())
         });
         let public_port = section.port("public_port");
+        let redundancy = section.flag("redundancy", false);
         let has = |key| section.has(key);
         let kind = match (has("preset"), has("protocol"), has("origin")) {
             (true, true, _) => {
@@ -231,7 +235,16 @@ impl Tunnel {
             Kind::Game(game) if !has("origin") => game.default_origin(),
             _ => origin?,
         };
-        Some(Self::new(name, kind, origin, public_port))
+        let mut tunnel = Self::new(name, kind, origin, public_port);
+        if redundancy && tunnel.protocol != Protocol::Udp {
+            section.mistake(
+                "redundancy",
+                "`tunnel.redundancy` is for UDP: what is lost of TCP is repaired without it",
+            );
+            return None;
+        }
+        tunnel.redundancy = redundancy;
+        Some(tunnel)
     }
 }
 

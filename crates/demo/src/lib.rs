@@ -123,6 +123,7 @@ impl Demo {
             origin: server.clone(),
             public_port: None,
             game: Some(Game::MinecraftJava),
+            redundancy: false,
         };
         let (heard, mut events) = mpsc::channel(64);
         // A demo that is over needs no more events.

@@ -47,6 +47,7 @@ pub use local::{LocalError, LocalReply, LocalRequest, LocalServer, ask};
 pub use outbox::DatagramOutbox;
 pub use probe::wait_for_answer;
 pub use random::{random_bytes, random_unit};
+pub use repair::Repairs;
 pub use scope::TaskScope;
 pub use session::{Ends, Halves, Meter, Opening, Session, SessionEnd, Sessions};
 pub use socket::{LocalSocket, abort};

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use spawnpoint_core::outbox::{Dropped, Limits, Outbox};
 use spawnpoint_proto::FlowId;
-use spawnpoint_proto::fragment::MIN_DATAGRAM;
+use spawnpoint_proto::datagram::Announcement;
+use spawnpoint_proto::fragment::{MIN_DATAGRAM, split, split_numbered};
 use tokio::sync::Notify;
 
-use crate::Clock;
+use crate::{Clock, Repairs};
 
 /// After this many datagrams the size that the path takes is looked up again.
 const LOOK_EVERY: u32 = 32;
@@ -22,16 +23,21 @@ pub struct DatagramOutbox {
     queues: Arc<Mutex<Outbox>>,
     filled: Arc<Notify>,
     max_datagram: Arc<AtomicUsize>,
+    repairs: Arc<Repairs>,
+    /// Packets are sent a second time.
+    is_redundant: bool,
 }
 
 impl DatagramOutbox {
-    /// Empty queues.
-    pub fn new(clock: Clock) -> Self {
+    /// Empty queues; `repairs` sends what is to be sent twice.
+    pub fn new(clock: Clock, repairs: Arc<Repairs>) -> Self {
         Self {
             clock,
             queues: Arc::new(Mutex::new(Outbox::new(Limits::default()))),
             filled: Arc::new(Notify::new()),
             max_datagram: Arc::new(AtomicUsize::new(MIN_DATAGRAM)),
+            repairs,
+            is_redundant: false,
         }
     }
 
@@ -41,8 +47,27 @@ impl DatagramOutbox {
         self.filled.notify_one();
     }
 
+    /// The same queues for packets that are sent a second time, or not.
+    pub fn with_redundancy(&self, is_redundant: bool) -> Self {
+        let same = self.clone();
+        Self { is_redundant, ..same }
+    }
+
+    /// Queues a packet, cut as the path wants it, and a copy of each part for a moment later where that is wanted; never waits. `number` tells it from the
+    /// recent ones of its flow.
+    pub fn push_packet(&self, flow: FlowId, announced: Option<Announcement>, packet: &[u8], number: u16) {
+        let max = self.max_datagram();
+        // A peer who takes no repairs would take a copy for another packet.
+        if self.is_redundant && self.repairs.is_wanted() {
+            let parts = split_numbered(flow, announced, packet, number, max);
+            self.push(flow, parts.inspect(|part| self.repairs.delay_copy(part.clone())));
+        } else {
+            self.push(flow, split(flow, announced, packet, number, max));
+        }
+    }
+
     /// The size that a datagram may have on the path right now.
-    pub fn max_datagram(&self) -> usize {
+    fn max_datagram(&self) -> usize {
         self.max_datagram.load(Ordering::Relaxed)
     }
 

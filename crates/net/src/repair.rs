@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(crate) const MAX_COVERED: usize = 4 * MAX_WRITE;
 
 /// The repairs of one link, in both directions.
-pub(crate) struct Repairs {
+pub struct Repairs {
     clock: Clock,
     /// The peer takes repairs, and this side wants to send them.
     is_wanted: AtomicBool,
@@ -74,12 +74,17 @@ impl std::fmt::Debug for Repairs {
 
 impl Repairs {
     /// Whether small writes are to be repaired on their way to the peer.
-    pub fn set_wanted(&self, is_wanted: bool) {
+    pub(crate) fn set_wanted(&self, is_wanted: bool) {
         self.is_wanted.store(is_wanted, Ordering::Relaxed);
     }
 
+    /// Whether the peer takes repairs and copies.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Relaxed)
+    }
+
     /// Whether a small write of `length` bytes is worth a copy for [`Repairs::on_write`].
-    pub fn covers(&self, length: usize) -> bool {
+    pub(crate) fn covers(&self, length: usize) -> bool {
         if length > MAX_COVERED || !self.is_wanted.load(Ordering::Relaxed) {
             return false;
         }
@@ -95,7 +100,7 @@ impl Repairs {
     }
 
     /// The carrier has accepted a small write.
-    pub fn on_write(&self, session: SessionId, mut offset: u64, bytes: &[u8]) {
+    pub(crate) fn on_write(&self, session: SessionId, mut offset: u64, bytes: &[u8]) {
         let mut desk = self.desk();
         let was_idle = desk.spares.poll_timeout().is_none();
         for part in bytes.chunks(MAX_WRITE) {
@@ -110,14 +115,13 @@ impl Repairs {
     }
 
     /// Sends a datagram of a UDP packet once more, a moment later.
-    pub fn delay_copy(&self, datagram: Bytes) {
-        self.on_interactive(datagram.len());
+    pub(crate) fn delay_copy(&self, datagram: Bytes) {
         self.desk().spares.delay_copy(self.clock.now(), datagram);
         self.filled.notify_one();
     }
 
     /// Sends repairs when they are due; returns when the connection is gone.
-    pub async fn run(&self, connection: &quinn::Connection) {
+    pub(crate) async fn run(&self, connection: &quinn::Connection) {
         loop {
             let now = self.clock.now();
             self.look(now, connection);
@@ -183,13 +187,13 @@ impl Repairs {
     }
 
     /// Whether bytes of the peer are worth remembering.
-    pub fn is_mending(&self) -> bool {
+    pub(crate) fn is_mending(&self) -> bool {
         self.is_mending.load(Ordering::Relaxed)
     }
 
     /// A stream has brought these bytes of a session. To be called before the session counts them as taken, and without its lock: `taken` of the methods
     /// below asks for that.
-    pub fn on_taken<'a>(&self, session: SessionId, mut offset: u64, pieces: impl Iterator<Item = &'a Bytes>) {
+    pub(crate) fn on_taken<'a>(&self, session: SessionId, mut offset: u64, pieces: impl Iterator<Item = &'a Bytes>) {
         let mut desk = self.desk();
         for piece in pieces {
             desk.mender.on_taken(self.clock.now(), session, offset, piece);
@@ -201,7 +205,7 @@ impl Repairs {
     ///
     /// # Errors
     /// [`Violation::MalformedRepair`].
-    pub fn on_repair(
+    pub(crate) fn on_repair(
         &self,
         datagram: Bytes,
         taken: impl Fn(SessionId) -> Option<u64>,
@@ -218,7 +222,7 @@ impl Repairs {
     }
 
     /// What was sent since the last call, and what became of what the peer sent.
-    pub fn take_counts(&self) -> (Spent, Outcomes) {
+    pub(crate) fn take_counts(&self) -> (Spent, Outcomes) {
         let mut desk = self.desk();
         (desk.spares.take_spent(), desk.mender.take_outcomes())
     }

@@ -112,6 +112,9 @@ pub struct TunnelRequest {
     /// The game behind it, by which the relay chooses the words of a refusal.
     #[n(4)]
     pub game: Option<String>,
+    /// Whether each packet is to be sent a second time a moment later.
+    #[n(5)]
+    pub redundancy: Option<bool>,
 }
 
 /// The relay lets the agent in.

@@ -242,17 +242,19 @@ impl LinkTask {
         parent: &CancellationToken,
     ) -> Self {
         let (commands, receiver) = mpsc::channel(COMMANDS);
+        let sessions = Sessions::default();
+        let outbox = DatagramOutbox::new(context.clock, sessions.repairs());
         let link = Arc::new(Link {
             id,
             host: HostNumber(host.id.0),
             host_name: host.name.to_string(),
             places: players,
-            sessions: Sessions::default(),
+            sessions,
             ticket,
             patience: MAX_PATIENCE.min(context.config.links.resume_window / 2),
             carrier: Mutex::new(Carrier::Parked(tokio::time::Instant::now())),
             seats: Mutex::default(),
-            outbox: DatagramOutbox::new(context.clock),
+            outbox,
             tunnels: Mutex::default(),
             commands,
             closing: OnceLock::new(),

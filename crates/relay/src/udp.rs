@@ -16,7 +16,6 @@ use spawnpoint_core::flow::{DropReason, Ended, FlowTable, Limits};
 use spawnpoint_net::{DatagramOutbox, PacketSocket};
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
-use spawnpoint_proto::fragment::split;
 use spawnpoint_proto::{FlowId, Time, TunnelId};
 use tokio::sync::Notify;
 
@@ -137,9 +136,7 @@ impl UdpTunnel {
             tunnel: self.id,
             player,
         });
-        let max = self.outbox.max_datagram();
-        self.outbox
-            .push(known.flow, split(known.flow, announced, packet, known.packet, max));
+        self.outbox.push_packet(known.flow, announced, packet, known.packet);
     }
 
     fn open(
@@ -261,6 +258,10 @@ impl UdpTunnel {
     }
 
     fn drop_packet(&self, reason: DropReason) {
+        if reason == DropReason::Duplicate {
+            // The other one has arrived: that is what redundancy is for.
+            return;
+        }
         self.context.metrics.dropped(&self.labels, reason.as_str(), 1);
     }
 

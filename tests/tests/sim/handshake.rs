@@ -205,6 +205,7 @@ fn request(dice: &mut Dice, number: u64) -> TunnelRequest {
         public_port: dice.chance(500).then(|| dice.number() as u16),
         preferred_port: dice.chance(500).then(|| dice.number() as u16),
         game: dice.chance(500).then(|| text(dice)),
+        redundancy: dice.chance(500).then(|| dice.chance(500)),
     }
 }
 

@@ -58,6 +58,9 @@ pub(crate) struct HandedLink {
     /// The relay, as the invite names it.
     #[n(8)]
     pub relay: String,
+    /// The number of the last packet of any flow, so that new ones do not pass for copies of old ones.
+    #[n(9)]
+    pub next_packet: Option<u16>,
 }
 
 /// An open tunnel; what it leads to is in the successor's own configuration.
@@ -171,6 +174,7 @@ mod tests {
             sessions: vec![session],
             flows: vec![flow],
             relay: "relay.example:7843".to_owned(),
+            next_packet: None,
         };
         Handed {
             format: FORMAT,

@@ -19,7 +19,8 @@ impl Link {
     pub(super) fn begin(around: &Surroundings, welcome: &Welcome) -> Self {
         let scope = Arc::new(TaskScope::new(&around.parent));
         let (clock, open) = (Clock::default(), OpenTunnels::default());
-        let outbox = DatagramOutbox::new(clock);
+        let sessions = Arc::new(Sessions::default());
+        let outbox = DatagramOutbox::new(clock, sessions.repairs());
         let flows = Arc::new(Flows::new(
             around.events.clone(),
             open.clone(),
@@ -28,7 +29,6 @@ impl Link {
             around.hold.clone(),
         ));
         scope.spawn(flows.clone().keep());
-        let sessions = Arc::new(Sessions::default());
         sessions.freeze();
         sessions.set_window(welcome.window);
         Self {

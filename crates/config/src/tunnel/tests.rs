@@ -13,6 +13,7 @@ fn the_command_line_form_is_read() {
         },
         public_port,
         game,
+        redundancy: false,
     };
     let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
     let (java, bedrock) = (Some(Game::MinecraftJava), Some(Game::Bedrock));
@@ -161,4 +162,17 @@ fn hosts_are_told_from_what_only_looks_like_one() {
     ] {
         assert!(!is_host(bad), "{bad}");
     }
+}
+
+#[test]
+fn redundancy_is_for_udp() {
+    let read = |protocol: &str| {
+        crate::agent::AgentConfig::parse(
+            &format!("[[tunnel]]\nprotocol = {protocol:?}\norigin = 24454\nredundancy = true\n"),
+            std::path::Path::new("agent.toml"),
+        )
+    };
+    assert!(read("udp").unwrap().tunnels[0].redundancy);
+    let refusal = read("tcp").unwrap_err().to_string();
+    assert!(refusal.contains("`tunnel.redundancy` is for UDP"), "{refusal}");
 }

@@ -40,7 +40,7 @@ pub struct Spent {
     pub copies: u64,
     /// Bytes of both.
     pub bytes: u64,
-    /// Datagrams of both kinds that the budget did not allow.
+    /// Repairs that the budget did not allow.
     pub over_budget: u64,
     /// Datagrams of both kinds that were dropped because nobody fetched them.
     pub crowded_out: u64,
@@ -207,7 +207,8 @@ impl Spares {
     }
 
     fn delay(&mut self, now: Time, due: Time, kind: Kind, datagram: Bytes) {
-        if self.budget.try_spend(now, datagram.len() + OVERHEAD) {
+        // Who asks for copies of packets gets them, and pays with the share of their own line.
+        if kind == Kind::Copy || self.budget.try_spend(now, datagram.len() + OVERHEAD) {
             self.spent.crowded_out += self.delayed.push(due, kind, datagram);
         } else {
             self.spent.over_budget += 1;

@@ -66,6 +66,9 @@ const EXCESS_LOSS: f64 = 0.03;
 /// Loss beyond this is too much for anybody, whatever causes it.
 const TOO_MUCH_LOSS: f64 = 0.15;
 
+/// So often less is sent against loss that does not become less: then it is not ours.
+const MAX_IN_VAIN: u32 = 2;
+
 /// Packets over which a share of loss means something.
 const LOSS_PACKETS: u64 = 400;
 
@@ -151,6 +154,9 @@ struct Loss {
     /// Shares of recent stretches.
     shares: [f64; LOSS_STRETCHES],
     count: usize,
+    /// The share at which less was sent last, and how often that has not helped.
+    cut_at: f64,
+    in_vain: u32,
 }
 
 /// The controller of one path.
@@ -419,7 +425,8 @@ impl Control {
         let share = self.loss.end_round();
         let queue = rtt.saturating_sub(base.rtt);
         if let Some(share) = share
-            && self.loss.is_congestion(share)
+            && round.is_full
+            && self.loss.calls_for_less(share)
         {
             self.on_congestion(base.rtt);
             return;
@@ -433,9 +440,11 @@ impl Control {
         }
     }
 
-    /// Whether so much is on the way that a queue may well be ours. Something else than the window may limit it, such as a slow reader.
-    const fn is_near(&self) -> bool {
-        self.in_flight * 2 >= self.window as u64
+    /// Whether so much is on the way that a queue may well be ours. Something else than the window may limit it, such as a slow reader, but a game with
+    /// a first window is never to blame.
+    fn is_near(&self) -> bool {
+        let has_grown = self.window > (2 * INITIAL_PACKETS * self.mtu) as f64;
+        self.round.is_full || (has_grown && self.in_flight * 2 >= self.window as u64)
     }
 
     fn check_startup(&mut self, queue: Duration, is_full: bool) {
@@ -596,7 +605,7 @@ impl Loss {
     /// What the path has lost lately.
     fn lately(&self) -> f64 {
         let known = &self.shares[..self.count.min(LOSS_STRETCHES)];
-        known.iter().sum::<f64>() / known.len().max(1) as f64
+        known.iter().fold(0.0, |sum, share| sum + share) / known.len().max(1) as f64
     }
 
     /// What the path loses however little is sent.
@@ -608,7 +617,16 @@ impl Loss {
         (half.iter().sum::<f64>() / half.len().max(1) as f64).min(0.1)
     }
 
-    fn is_congestion(&self, share: f64) -> bool {
-        share > TOO_MUCH_LOSS || (self.count > 1 && share > 1.5 * self.own() + EXCESS_LOSS)
+    /// Whether less should be on the way, since `share` was lost: more than the path's own, unless sending less has not helped.
+    fn calls_for_less(&mut self, share: f64) -> bool {
+        let is_excess = share > TOO_MUCH_LOSS || (self.count > 1 && share > 1.5 * self.own() + EXCESS_LOSS);
+        if !is_excess {
+            self.in_vain = 0;
+            return false;
+        }
+        let has_helped = share < 0.8 * self.cut_at;
+        self.in_vain = if has_helped { 1 } else { self.in_vain + 1 };
+        self.cut_at = share;
+        self.in_vain <= MAX_IN_VAIN
     }
 }

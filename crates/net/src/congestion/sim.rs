@@ -507,6 +507,18 @@ fn random_loss_costs_about_itself() {
 }
 
 #[test]
+fn loss_that_nobody_should_have_does_not_stop_everything() {
+    let mut world = World::new(Line {
+        loss: 0.2,
+        ..Line::default()
+    });
+    let flow = world.ours(Load::Bulk);
+    world.run(30_000);
+    let (share, queue) = world.tell("20 % loss", flow, 3000, 30_000);
+    assert!(share > 0.4 && queue[0] < 10.0, "{share} {queue:?}");
+}
+
+#[test]
 fn a_new_path_is_filled_within_half_a_second() {
     let mut world = World::new(Line::default());
     let flow = world.ours(Load::Bulk);

@@ -11,6 +11,7 @@ use spawnpoint_proto::{SessionId, Violation};
 use tokio::sync::Notify;
 
 use super::{Opening, Session, SessionEnd, Shared};
+use crate::repair::Repairs;
 
 /// The TCP sessions of one link.
 #[derive(Debug, Default)]
@@ -140,6 +141,11 @@ impl Sessions {
     /// Every session.
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.inner().by_id.values().cloned().collect()
+    }
+
+    /// The repairs of the link, which carry copies of its datagrams too.
+    pub fn repairs(&self) -> Arc<Repairs> {
+        self.shared.repairs.clone()
     }
 
     /// Whether small writes are repaired on their way to the peer of the present carrier, who must understand that.

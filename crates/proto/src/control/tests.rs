@@ -16,6 +16,7 @@ fn request(name: &str) -> TunnelRequest {
         public_port: None,
         preferred_port: Some(25565),
         game: None,
+        redundancy: None,
     }
 }
 

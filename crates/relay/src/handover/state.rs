@@ -201,6 +201,7 @@ mod tests {
                 public_port: None,
                 preferred_port: Some(25565),
                 game: None,
+                redundancy: None,
             },
             port: 25565,
             next_serial: 5,

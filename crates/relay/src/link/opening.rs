@@ -279,7 +279,7 @@ impl LinkTask {
         let (context, places, bytes) = (&self.context, &self.link.places, self.context.metrics.bytes(&labels));
         let scope = TaskScope::new(self.scope.token());
         let udp = socket.map(|socket| {
-            let outbox = self.link.outbox.clone();
+            let outbox = self.link.outbox.with_redundancy(request.redundancy == Some(true));
             let udp = Arc::new(UdpTunnel::new(context, id, &labels, places, &bytes, socket, outbox));
             let keeper = udp.clone();
             scope.spawn(async move { keeper.keep().await });
