@@ -1,6 +1,6 @@
 //! What one packet, one player and one message cost: codecs, fragments, tables, queues and the gate, each alone and without a socket.
 //!
-//! `cargo bench -p spawnpoint-benches --bench codecs` takes under a minute. The whole tunnel is measured in `tunnel.rs`.
+//! `cargo bench -p spawnpoint-benches --bench codecs` takes under a minute. The whole tunnel is measured in `loopback.rs` and `wan.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has no figure to give")]
 

@@ -18,11 +18,11 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Looks for all programs; ours is built when it is not there, and stands for its forgetful self too if asked to.
+    /// Looks for all programs; ours is built when it is not there.
     ///
     /// # Errors
     /// When ours cannot be had.
-    pub async fn find(with_forgetful: bool) -> Result<Self, Fault> {
+    pub async fn find() -> Result<Self, Fault> {
         let target = target_directory();
         let ours = match std::env::var_os("SPAWNPOINT_BIN") {
             Some(path) => PathBuf::from(path),
@@ -31,12 +31,13 @@ impl Binaries {
         if !ours.is_file() {
             return Err(Fault::Failed(format!("there is no {}", ours.display())));
         }
-        let mut found = vec![(Subject::Spawnpoint, ours.clone())];
-        if with_forgetful {
-            found.push((Subject::Forgetful, ours));
-        }
+        let mut found = vec![
+            (Subject::Spawnpoint, ours.clone()),
+            (Subject::Forgetful, ours),
+            (Subject::Quinn, std::env::current_exe()?),
+        ];
         for peer in Subject::ALL.into_iter().filter(|subject| subject.is_peer()) {
-            found.extend(on_path(peer.as_str()).map(|path| (peer, path)));
+            found.extend(on_path(peer.program()).map(|path| (peer, path)));
         }
         Ok(Self { found, target })
     }
@@ -55,16 +56,27 @@ impl Binaries {
     /// What `subject` calls itself, where it was found and how old it is: figures of a build from yesterday are yesterday's.
     pub fn describe(&self, subject: Subject) -> Option<String> {
         let path = self.get(subject)?;
-        let output = Command::new(path).arg("--version").output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        // One line of `NAME VERSION`, or rathole's many, one of which is `Build Version: VERSION`.
-        let version = text.lines().find_map(|line| line.strip_prefix("Build Version:"));
-        let version = version.or_else(|| text.lines().next()?.split_once(' ').map(|(_, version)| version));
+        if subject == Subject::Quinn {
+            return Some(format!("{}, as in ours, inside this program", subject.program()));
+        }
+        let flag = if subject == Subject::Nginx { "-v" } else { "--version" };
+        let output = Command::new(path).arg(flag).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        // One line of `NAME VERSION`, or of the version alone, or nginx's, or rathole's many, one of which is `Build Version: VERSION`.
+        let version = text.lines().find_map(|line| {
+            let rathole = line.strip_prefix("Build Version:");
+            rathole.or_else(|| line.strip_prefix("nginx version: nginx/"))
+        });
+        let version = version.or_else(|| {
+            let line = text.lines().next()?;
+            Some(line.split_once(' ').map_or(line, |(_, version)| version))
+        });
         let built = path.metadata().and_then(|about| about.modified()).ok()?;
         let minutes = built.elapsed().map_or(0, |age| age.as_secs() / 60);
         Some(format!(
             "{} {}, built {minutes} min ago ({})",
-            subject.as_str(),
+            subject.program(),
             version.unwrap_or("?").trim(),
             path.display()
         ))
@@ -85,7 +97,7 @@ fn workspace() -> &'static Path {
 fn target_directory() -> PathBuf {
     let executable = std::env::current_exe().unwrap_or_default();
     match executable.parent() {
-        // TARGET/release/deps/tunnel-0123456789abcdef
+        // TARGET/release/deps/loopback-0123456789abcdef
         Some(deps) if deps.ends_with("release/deps") => deps.ancestors().nth(2).unwrap_or(deps).to_owned(),
         _ => workspace().join("target"),
     }
@@ -113,7 +125,8 @@ async fn build(target: &Path) -> Result<PathBuf, Fault> {
     }
 }
 
-fn on_path(name: &str) -> Option<PathBuf> {
+/// The first program on `PATH` that is called `name`.
+pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     std::env::split_paths(&path)

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::fault::Fault;
 use crate::figure::{Figure, higher, lower};
-use crate::setups::{Setup, join};
+use crate::knock::join;
+use crate::setups::Setup;
 use crate::{origin, pattern};
 
 /// Which way the bytes go.
@@ -28,10 +29,10 @@ pub enum Way {
 /// # Errors
 /// When bytes are lost, damaged or stuck.
 pub async fn run(setup: &Setup, players: u64, way: Way, lasts: Duration) -> Result<Vec<Figure>, Fault> {
-    let (before, started) = (setup.cpu(), Instant::now());
+    let (before, started) = (setup.tunnel.cpu(), Instant::now());
     let mut loads = JoinSet::new();
     for player in 0..players {
-        let address = setup.tcp;
+        let address = setup.tunnel.tcp;
         loads.spawn(async move {
             match way {
                 Way::Up => upload(address, player, lasts).await,
@@ -45,7 +46,7 @@ pub async fn run(setup: &Setup, players: u64, way: Way, lasts: Duration) -> Resu
     }
     let seconds = started.elapsed().as_secs_f64();
     let mut figures = vec![higher("MB/s", bytes as f64 / 1e6 / seconds)];
-    if let (Some(before), Some(after)) = (before, setup.cpu()) {
+    if let (Some(before), Some(after)) = (before, setup.tunnel.cpu()) {
         figures.push(lower("CPU s/GB", (after - before) / (bytes as f64 / 1e9)));
     }
     Ok(figures)

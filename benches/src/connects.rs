@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::fault::Fault;
 use crate::figure::{Figure, higher};
-use crate::setups::{Setup, greet};
+use crate::knock::greet;
+use crate::setups::Setup;
 use crate::stats;
 
 /// Players who come one after the other, side by side.
@@ -27,7 +28,7 @@ pub async fn run(setup: &Setup, lasts: Duration) -> Result<Vec<Figure>, Fault> {
     let begun = Arc::new(AtomicU32::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
-        let (address, begun) = (setup.tcp, begun.clone());
+        let (address, begun) = (setup.tunnel.tcp, begun.clone());
         workers.spawn(async move {
             let mut times = Vec::new();
             while started.elapsed() < lasts && begun.fetch_add(1, Ordering::Relaxed) < MOST {

@@ -29,6 +29,23 @@ impl Better {
         }
     }
 
+    /// Ours as a multiple of somebody else's, with `+` when ours is better by more than a tenth and `!` when it is worse; empty for no multiple.
+    pub fn ratio(self, ratio: Option<f64>) -> String {
+        let Some(ratio) = ratio else {
+            return String::new();
+        };
+        let gain = match self {
+            Self::Higher => ratio,
+            Self::Lower => 1.0 / ratio,
+        };
+        let sign = match gain {
+            1.1.. => "+",
+            gain if gain < 1.0 / 1.1 => "!",
+            _ => " ",
+        };
+        format!("x{ratio:.2} {sign}")
+    }
+
     /// The best of `values`.
     pub fn best(self, values: impl Iterator<Item = f64>) -> Option<f64> {
         match self {

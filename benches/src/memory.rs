@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 
 use crate::fault::Fault;
 use crate::figure::{Figure, lower};
-use crate::setups::{Setup, greet};
+use crate::knock::greet;
+use crate::setups::Setup;
 
 /// Idle players at once.
 const PLAYERS: u32 = 1_000;
@@ -56,15 +57,21 @@ pub async fn run(setup: &Setup, settle: Duration) -> Result<Vec<Figure>, Fault> 
     .concat())
 }
 
-fn resident(setup: &Setup) -> Option<Vec<f64>> {
-    let each: Option<Vec<f64>> = setup.processes.iter().map(crate::process::Process::resident).collect();
+/// Resident bytes of each process of a setup; none where the system does not tell, or there are no processes.
+pub fn resident(setup: &Setup) -> Option<Vec<f64>> {
+    let each: Option<Vec<f64>> = setup
+        .tunnel
+        .processes
+        .iter()
+        .map(crate::process::Process::resident)
+        .collect();
     each.filter(|each| !each.is_empty())
 }
 
 async fn crowd(setup: &Setup) -> Result<Vec<TcpStream>, Fault> {
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
-        let address = setup.tcp;
+        let address = setup.tunnel.tcp;
         workers.spawn(async move {
             let mut players = Vec::new();
             for _ in (worker..PLAYERS).step_by(WORKERS as usize) {

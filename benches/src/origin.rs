@@ -1,11 +1,11 @@
 //! The game server: one TCP port and one UDP port that do what the players' loads need.
 //!
-//! A TCP player's first byte says which game is played ([`BYTE`], [`UPLOAD`], [`DOWNLOAD`], [`PINGPONG`]); UDP packets come back as they are. What the
-//! server itself finds wrong is kept until [`Origin::take_fault`].
+//! A TCP player's first byte says which game is played ([`BYTE`], [`UPLOAD`], [`DOWNLOAD`], [`ENDLESS`], [`PINGPONG`]); UDP
+//! packets of [`REQUEST`] bytes are answered, others come back as they are. What the server itself finds wrong is kept until [`Origin::take_fault`].
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::fault::Fault;
-use crate::{pattern, ports};
+use crate::{pattern, ports, stalled};
 
 /// One byte back, then silence until the player leaves.
 pub const BYTE: u8 = b'1';
@@ -25,6 +25,8 @@ pub const BYTE_ANSWER: u8 = b'!';
 pub const UPLOAD: u8 = b'u';
 /// `offset: u64, millis: u64`; answered with a pattern for that long, to which the player says how many bytes there were.
 pub const DOWNLOAD: u8 = b'd';
+/// `offset: u64`; answered with a pattern until the player leaves.
+pub const ENDLESS: u8 = b'e';
 /// Requests of [`REQUEST`] bytes, each answered with [`REPLY`].
 pub const PINGPONG: u8 = b'p';
 
@@ -32,6 +34,8 @@ pub const PINGPONG: u8 = b'p';
 pub const REQUEST: usize = 30;
 /// What a world's update is like.
 pub const REPLY: usize = 1024;
+/// What it is like in a UDP packet, which should fit into any line's.
+pub const PACKET_REPLY: usize = 1000;
 
 /// A player's last word is on the way no longer than this.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
@@ -54,21 +58,30 @@ struct Book {
     faults: Mutex<Vec<Fault>>,
     /// Downloads of which no player has confirmed the right size yet. One that was cut short without an error is told by nothing else.
     unconfirmed: AtomicU32,
+    /// Bytes of all endless answers so far.
+    endless: AtomicU64,
 }
 
 impl Origin {
-    /// Starts on a free port.
+    /// Starts on a free port of `address`.
     ///
     /// # Errors
     /// When the kernel gives no sockets.
-    pub async fn start() -> Result<Self, Fault> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()?));
+    pub async fn start(address: IpAddr) -> Result<Self, Fault> {
+        Self::start_at(SocketAddr::new(address, ports::free()?)).await
+    }
+
+    /// Starts at `address`.
+    ///
+    /// # Errors
+    /// When the kernel gives no sockets.
+    pub async fn start_at(address: SocketAddr) -> Result<Self, Fault> {
         let listener = TcpListener::bind(address).await?;
         let socket = packet_socket(address).await?;
         let book = Arc::<Book>::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, book.clone()));
-        tasks.spawn(echo(socket));
+        tasks.spawn(answer(socket));
         Ok(Self {
             address,
             book,
@@ -79,6 +92,11 @@ impl Origin {
     /// What the server found wrong and has not told yet, if anything.
     pub fn take_fault(&self) -> Option<Fault> {
         self.book.faults.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Bytes of all [`ENDLESS`] answers that the kernel has taken so far.
+    pub fn endless(&self) -> u64 {
+        self.book.endless.load(Ordering::Relaxed)
     }
 
     /// Waits until players have confirmed all downloads.
@@ -158,6 +176,16 @@ async fn serve(mut stream: TcpStream, book: &Book) -> Result<(), Fault> {
             book.unconfirmed.fetch_sub(1, Ordering::AcqRel);
             Ok(())
         }
+        ENDLESS => {
+            socket2::SockRef::from(&stream).set_send_buffer_size(stalled::ORIGIN_BUFFER)?;
+            let mut offset = stream.read_u64().await?;
+            // It ends with an error when the player leaves.
+            loop {
+                let taken = stream.write(pattern::piece(offset, pattern::MAX_PIECE)).await?;
+                offset += taken as u64;
+                book.endless.fetch_add(taken as u64, Ordering::Relaxed);
+            }
+        }
         PINGPONG => pingpong(&mut stream).await,
         other => Err(Fault::Mismatch(format!("a game {other} that nobody plays"))),
     }
@@ -183,12 +211,16 @@ pub fn reply(request: &[u8; REQUEST]) -> [u8; REPLY] {
     reply
 }
 
-async fn echo(socket: UdpSocket) {
+async fn answer(socket: UdpSocket) {
     let mut buffer = vec![0; 65_536];
     loop {
         // Either may report what became of an earlier packet, such as a player who left.
         if let Ok((length, player)) = socket.recv_from(&mut buffer).await {
-            let _ = socket.send_to(&buffer[..length], player).await;
+            let packet = &buffer[..length];
+            let _ = match packet.try_into() {
+                Ok(request) => socket.send_to(&reply(request)[..PACKET_REPLY], player).await,
+                Err(_) => socket.send_to(packet, player).await,
+            };
         }
     }
 }

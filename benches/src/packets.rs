@@ -41,11 +41,11 @@ struct Tally {
 /// # Errors
 /// When a packet comes back other than it was sent, or none does.
 pub async fn run(setup: &Setup, size: usize, lasts: Duration) -> Result<Vec<Figure>, Fault> {
-    let before = setup.cpu();
+    let before = setup.tunnel.cpu();
     let until = Instant::now() + lasts;
     let mut playing = JoinSet::new();
     for number in 0..PLAYERS {
-        let socket = player(setup.udp).await?;
+        let socket = player(setup.tunnel.udp).await?;
         playing.spawn(play(socket, number, size, until));
     }
     let mut all = Tally::default();
@@ -62,7 +62,7 @@ pub async fn run(setup: &Setup, size: usize, lasts: Duration) -> Result<Vec<Figu
         higher("echoes/s", all.back as f64 / lasts.as_secs_f64()),
         lower("loss %", all.lost as f64 * 100.0 / all.sent as f64),
     ];
-    if let (Some(before), Some(after)) = (before, setup.cpu()) {
+    if let (Some(before), Some(after)) = (before, setup.tunnel.cpu()) {
         let packets = (all.back * 2) as f64;
         figures.push(lower("CPU s/100k packets", (after - before) / packets * 1e5));
     }
@@ -74,7 +74,7 @@ pub async fn run(setup: &Setup, size: usize, lasts: Duration) -> Result<Vec<Figu
 /// # Errors
 /// When the kernel gives none.
 pub async fn player(server: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = origin::packet_socket((Ipv4Addr::LOCALHOST, 0).into()).await?;
+    let socket = origin::packet_socket((Ipv4Addr::UNSPECIFIED, 0).into()).await?;
     socket.connect(server).await?;
     Ok(socket)
 }

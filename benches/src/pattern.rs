@@ -5,6 +5,7 @@
 //! tunnel and not SHA-256.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
@@ -62,6 +63,18 @@ pub async fn write_until(stream: &mut (impl AsyncWrite + Unpin), offset: u64, un
 /// # Errors
 /// [`Fault::Mismatch`] at the first byte that does not belong there, [`Fault::Failed`] when the stream breaks.
 pub async fn read_to_end(stream: &mut (impl AsyncRead + Unpin), offset: u64) -> Result<u64, Fault> {
+    read_counting(stream, offset, &AtomicU64::new(0)).await
+}
+
+/// Reads to the end of the stream, keeping the number of bytes so far in `count`, which it returns.
+///
+/// # Errors
+/// As [`read_to_end`].
+pub async fn read_counting(
+    stream: &mut (impl AsyncRead + Unpin),
+    offset: u64,
+    count: &AtomicU64,
+) -> Result<u64, Fault> {
     let mut buffer = vec![0; MAX_PIECE];
     let mut received = 0;
     loop {
@@ -76,6 +89,7 @@ pub async fn read_to_end(stream: &mut (impl AsyncRead + Unpin), offset: u64) -> 
             return Err(Fault::Mismatch(format!("bulk within {length} bytes after {received}")));
         }
         received += length as u64;
+        count.store(received, Ordering::Relaxed);
     }
 }
 

@@ -83,11 +83,7 @@ impl Process {
 
     /// Seconds of processor time so far; none where there is no `/proc`.
     pub fn cpu(&self) -> Option<f64> {
-        let stat = self.read("stat").ok()?;
-        // The name, in brackets, may hold anything; the fields that follow may not.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-        let (user, system) = (fields.next()?.parse::<f64>().ok()?, fields.next()?.parse::<f64>().ok()?);
-        Some((user + system) / TICKS_PER_SECOND)
+        cpu(self.child.id())
     }
 
     /// Resident bytes; none where there is no `/proc`.
@@ -100,6 +96,43 @@ impl Process {
     fn read(&self, file: &str) -> io::Result<String> {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))
     }
+}
+
+/// What a program printed that ended well.
+#[derive(Debug)]
+pub struct Printed {
+    /// What it was asked for.
+    pub stdout: String,
+    /// What else it had to say.
+    pub stderr: String,
+}
+
+/// Runs `command` to its end.
+///
+/// # Errors
+/// [`Fault::Failed`] when it does not start, end in time or succeed, with what it printed.
+pub async fn output(command: Command, deadline: Duration) -> Result<Printed, Fault> {
+    let name = command.get_program().display().to_string();
+    let mut command = tokio::process::Command::from(command);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = match tokio::time::timeout(deadline, command.output()).await {
+        Ok(output) => output.map_err(|error| Fault::failed(&format!("starting {name}"), error))?,
+        Err(_) => return Err(Fault::Failed(format!("{name} does not end"))),
+    };
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    match output.status.success() {
+        true => Ok(Printed { stdout, stderr }),
+        false => Err(Fault::Failed(format!("{name}: {}", stderr.trim()))),
+    }
+}
+
+/// Seconds of processor time of a process so far; none where there is no `/proc`.
+pub fn cpu(id: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name, in brackets, may hold anything; the fields that follow may not.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (user, system) = (fields.next()?.parse::<f64>().ok()?, fields.next()?.parse::<f64>().ok()?);
+    Some((user + system) / TICKS_PER_SECOND)
 }
 
 impl Drop for Process {

@@ -1,9 +1,10 @@
-//! What a run found: every figure of every round, for the table and for `bench-tunnel.json`.
+//! What a run found: every figure of every round, for the table and for `bench-loopback.json`.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::about;
 use crate::arguments::Arguments;
 use crate::binaries::Binaries;
 use crate::fault::Fault;
@@ -11,6 +12,7 @@ use crate::figure::{Better, Figure};
 use crate::load::Load;
 use crate::stats::median;
 use crate::subject::Subject;
+use crate::targets::{self, Verdict};
 
 /// The figures of one run.
 #[derive(Debug)]
@@ -49,24 +51,12 @@ pub struct Failure {
 impl Report {
     /// An empty report.
     pub fn new(arguments: &Arguments, binaries: &Binaries) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let mut about = vec![format!(
-            "{} {}, {cores} cores, loopback; players, origin and tunnel share them",
-            std::env::consts::OS,
-            std::env::consts::ARCH
-        )];
-        // What else the machine did just before is what else it does during the run.
-        let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        about.extend(
-            busy.split_once(' ')
-                .map(|(minute, _)| format!("load average at the start: {minute}")),
-        );
-        about.extend(Subject::ALL.iter().filter_map(|subject| binaries.describe(*subject)));
+        let cores_for = "players, tunnel and origin, on loopback";
         Self {
-            about,
+            about: about::lines(binaries, &arguments.subjects, cores_for),
             rows: Vec::new(),
             failures: Vec::new(),
-            settings: json!({ "quick": arguments.is_quick, "rounds": arguments.pace.rounds, "cores": cores }),
+            settings: json!({ "quick": arguments.is_quick, "rounds": arguments.pace.rounds, "cores": about::cores() }),
         }
     }
 
@@ -95,14 +85,27 @@ impl Report {
 
     /// Whether the bench as a whole holds: no data was wrong anywhere, and nothing of ours failed.
     pub fn is_good(&self) -> bool {
-        self.failures.iter().all(Failure::is_a_peers_own)
+        self.failures.iter().all(Failure::is_others_own)
+    }
+
+    /// Those who were measured, in order.
+    pub fn present(&self) -> Vec<Subject> {
+        let is_there = |subject: &Subject| self.rows.iter().any(|row| row.rounds.contains_key(subject));
+        Subject::LOOPBACK.into_iter().filter(is_there).collect()
     }
 
     /// Everything, for programs.
     pub fn to_json(&self) -> Value {
         let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
         let failures: Vec<String> = self.failures.iter().map(Failure::to_string).collect();
-        json!({ "about": self.about, "settings": self.settings, "figures": rows, "failures": failures })
+        let targets: Vec<Value> = targets::verdicts(self).iter().map(Verdict::to_json).collect();
+        json!({
+            "about": self.about,
+            "settings": self.settings,
+            "figures": rows,
+            "targets": targets,
+            "failures": failures,
+        })
     }
 }
 
@@ -112,9 +115,9 @@ impl Row {
         self.rounds.get(&subject).and_then(|values| median(values))
     }
 
-    /// The median of the better peer.
+    /// The median of the best peer.
     pub fn best_peer(&self) -> Option<f64> {
-        let peers = Subject::ALL.into_iter().filter(|subject| subject.is_peer());
+        let peers = Subject::LOOPBACK.into_iter().filter(|subject| subject.is_peer());
         self.better.best(peers.filter_map(|peer| self.median(peer)))
     }
 
@@ -155,8 +158,8 @@ impl Failure {
     }
 
     /// A peer may be unable to do something; wrong data shows that it may be us who cannot count.
-    fn is_a_peers_own(&self) -> bool {
-        self.subject.is_peer() && matches!(self.fault, Fault::Failed(_))
+    fn is_others_own(&self) -> bool {
+        !self.subject.is_ours() && matches!(self.fault, Fault::Failed(_))
     }
 }
 

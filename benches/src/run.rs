@@ -19,7 +19,7 @@ pub async fn run(arguments: &Arguments, binaries: &Binaries) -> Report {
     let mut report = Report::new(arguments, binaries);
     for load in &arguments.loads {
         eprintln!("{} ...", load.name);
-        let subjects = Subject::ALL.into_iter();
+        let subjects = arguments.subjects.iter().copied();
         let subjects: Vec<Subject> = subjects
             .filter(|subject| binaries.has(*subject) && load.suits(*subject))
             .collect();
@@ -64,12 +64,12 @@ async fn measure(
         for setup in setups {
             match once(load, &setup, pace).await {
                 Ok(figures) => {
-                    report.add(load, setup.subject, &figures);
+                    report.add(load, setup.tunnel.subject, &figures);
                     standing.push(setup);
                 }
                 Err(fault) => {
-                    let fault = fault.with(&setup.story());
-                    report.failed(Failure::new(load, setup.subject, round, fault));
+                    let fault = fault.with(&setup.tunnel.story());
+                    report.failed(Failure::new(load, setup.tunnel.subject, round, fault));
                 }
             }
         }

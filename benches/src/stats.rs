@@ -17,13 +17,21 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// The 50th and 99th percentile of round trips, in milliseconds.
-pub fn round_trips(mut times: Vec<Duration>) -> [Figure; 2] {
+pub fn round_trips(times: Vec<Duration>) -> [Figure; 2] {
+    let [p50, p99] = percentiles(times);
+    [lower("p50 ms", p50), lower("p99 ms", p99)]
+}
+
+/// The 50th and 99th percentile, in milliseconds; not a number when there are no `times`.
+pub fn percentiles(mut times: Vec<Duration>) -> [f64; 2] {
     times.sort_unstable();
-    let at = |percent: usize| {
-        let index = (times.len() * percent).div_ceil(100).saturating_sub(1);
-        times.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
-    };
-    [lower("p50 ms", at(50)), lower("p99 ms", at(99))]
+    [50, 99].map(|percent| percentile(&times, percent).unwrap_or(f64::NAN))
+}
+
+/// The `percent`th percentile of `sorted` times, in milliseconds; none when there are none.
+pub fn percentile(sorted: &[Duration], percent: usize) -> Option<f64> {
+    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(index).map(|time| time.as_secs_f64() * 1e3)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub async fn run(setup: &Setup, lasts: Duration) -> Result<Vec<Figure>, Fault> {
     let start = Instant::now() + TICK;
     let mut playing = JoinSet::new();
     for player in 0..PLAYERS {
-        let socket = packets::player(setup.udp).await?;
+        let socket = packets::player(setup.tunnel.udp).await?;
         playing.spawn(play(
             socket,
             player,

@@ -1,4 +1,10 @@
-//! The whole tunnel against direct loopback and peers: `cargo bench --bench tunnel`, about five minutes; `-- --quick`, about one; `-- --help`.
+//! The whole tunnel on loopback, beside direct and peers: `cargo bench --bench loopback`; `-- --help` lists loads and flags.
+//!
+//! ```sh
+//! cargo bench -p spawnpoint-benches --bench loopback                                       # everything, about a quarter of an hour
+//! cargo bench -p spawnpoint-benches --bench loopback -- --quick --load bulk --only spawnpoint,quinn
+//! cargo bench -p spawnpoint-benches --bench loopback -- --markdown                         # with tables for a README
+//! ```
 //!
 //! Exit code 1 when a byte was wrong anywhere or something of ours failed, 2 for wrong flags. What is measured and how: `src/lib.rs`.
 
@@ -6,17 +12,22 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use spawnpoint_benches::arguments::{Arguments, HELP};
+use spawnpoint_benches::bare_quic::Role;
 use spawnpoint_benches::binaries::Binaries;
 use spawnpoint_benches::fault::Fault;
-use spawnpoint_benches::{run, table};
+use spawnpoint_benches::{markdown, run, table};
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(role) = Role::parse(&words) {
+        return role.play();
+    }
     if cfg!(debug_assertions) {
         // `cargo test --benches` comes here: figures of an unoptimised build would only mislead.
-        println!("the bench of the tunnel runs by `cargo bench`");
+        println!("the bench on loopback runs by `cargo bench`");
         return ExitCode::SUCCESS;
     }
-    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+    let arguments = match Arguments::parse(words.into_iter()) {
         Ok(arguments) if arguments.help => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
@@ -43,10 +54,13 @@ fn bench(arguments: &Arguments) -> Result<bool, Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let started = Instant::now();
     runtime.block_on(async {
-        let binaries = Binaries::find(arguments.with_forgetful).await?;
+        let binaries = Binaries::find().await?;
         let report = run::run(arguments, &binaries).await;
-        let path = binaries.target().join("bench-tunnel.json");
+        let path = binaries.target().join("bench-loopback.json");
         print!("{}", table::render(&report));
+        if arguments.markdown {
+            print!("{}", markdown::render(&report));
+        }
         std::fs::write(&path, format!("{:#}\n", report.to_json()))
             .map_err(|error| Fault::failed(&format!("writing {}", path.display()), error))?;
         println!("{} ({} s)", path.display(), started.elapsed().as_secs());
