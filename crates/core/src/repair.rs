@@ -5,8 +5,8 @@
 //! who has all of them but one has that one too. The packets of UDP flows whose tunnel asks for it travel a second time just as they are.
 //!
 //! ```text
-//! sender    on_write --> groups --(full, or 8 ms old)--.
-//!           delay_copy ------------------------------- +--> budget --> 2 ms --> poll_datagram
+//! sender    on_write --> groups --(full, or 8 ms old)--> budget --.
+//!           delay_copy ------------------------------------------ +--> 2 ms --> poll_datagram
 //! receiver  on_taken --> recent pieces --.
 //!           on_repair ------------------ +--> a write that is missing, or a place among those that wait
 //! ```

@@ -31,7 +31,7 @@ pub struct Repairs {
     is_covering: AtomicBool,
     /// The peer has sent a repair, so that what it sends is worth remembering.
     is_mending: AtomicBool,
-    /// Bytes of small writes and copies since the last look.
+    /// Bytes of small writes since the last look.
     interactive: AtomicU64,
     /// When the path is looked at next, in milliseconds.
     look_at: AtomicU64,

@@ -18,7 +18,7 @@ pub enum Policy {
 pub struct Path {
     /// The share of packets that were lost lately, from 0 to 1.
     pub loss: f64,
-    /// Bytes a second of small writes and of packets that are copied, lately.
+    /// Bytes a second of small writes, lately.
     pub interactive: u64,
     /// Bytes a second that the path takes, where that is known.
     pub line: Option<u64>,
@@ -46,8 +46,6 @@ const MOST: u64 = 8;
 /// A path that loses next to nothing is left alone. On an idle line each write is copied: that repairs most and costs what nobody else wants. On a busy
 /// one as few writes share a repair as 2.5 % of it can pay; when even eight would cost more there are none, since a budget that runs out leaves it to
 /// chance who is repaired. What a busy line takes may be unknown; then eight share one.
-///
-/// The budget does not depend on the loss: it is there for the copies of packets too.
 pub fn choose(current: Policy, path: Path) -> (Policy, u64) {
     let threshold = if current == Policy::Off { ON } else { OFF };
     let (writes, budget) = match (path.is_busy, path.line) {

@@ -106,7 +106,7 @@ impl Spares {
         }
     }
 
-    /// Changes how much may be spent on repairs and copies together, with what their packets cost; at first nothing.
+    /// Changes how much may be spent on repairs, with what their packets cost; at first nothing. Copies of packets are not limited by it.
     pub const fn set_budget(&mut self, bytes_per_second: u64) {
         self.budget.set(bytes_per_second);
     }

@@ -6,13 +6,13 @@
 //! faster shows by an empty queue, and one that becomes slower by a longer one, both within a round trip.
 //!
 //! ```text
-//!              queue grows, or rate does not             base round trip is old, or the queue does not go
+//!              queue grows, or rate does not             every 10 s, or when a queue does not go
 //!  Startup ------------------------------------> Cruise ------------------------------------------------> Drain
 //!  doubles a round                               rate x (base + target), probes upwards     <------------  75 % for a round, to see the empty path
 //! ```
 //!
 //! - **Loss** by itself says nothing: radio loses packets at any rate. The share that is lost is made good for in the rate. Only loss far beyond what the
-//!   path loses anyway (measured in the rounds that lose least), or beyond a tenth, reduces what may be on the way.
+//!   path loses anyway (measured in the rounds that lose least) reduces what may be on the way, and only as long as that helps.
 //! - **A queue that stays** although ours was drained is somebody else's, or the path has become longer. Both are accepted as the new base, so that a
 //!   neighbour who fills the queue does not push us out, and what we ask for is then a share beside them.
 //! - **Too little to send**, the normal state of games, says nothing about the path: rates count then only if they are higher than what is known.
@@ -63,7 +63,7 @@ const STUCK_ROUNDS: u32 = 4;
 /// Loss beyond the path's own that means a full queue or a policer.
 const EXCESS_LOSS: f64 = 0.03;
 
-/// Loss beyond this is too much for anybody, whatever causes it.
+/// Loss beyond this is too much, whatever the path loses by itself.
 const TOO_MUCH_LOSS: f64 = 0.15;
 
 /// So often less is sent against loss that does not become less: then it is not ours.
