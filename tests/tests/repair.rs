@@ -5,17 +5,15 @@
     reason = "a test panics as its report"
 )]
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_tests::path::Path;
-use spawnpoint_tests::{Host, Lab, loopback, noise, origins, soon, until};
+use spawnpoint_tests::{Host, Lab, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const PLAYERS: u64 = 8;
@@ -101,46 +99,4 @@ async fn nothing_travels_twice_where_that_is_not_wanted() {
             "{outcome}"
         );
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn packets_of_a_tunnel_with_redundancy_are_sent_twice_and_come_once() {
-    let lab = Lab::start().await;
-    let (echo, _) = origins::udp_echo().await;
-    let (_path, host) = over_a_lossy_path(&lab, &[]).await;
-    let mut tunnel: Tunnel = format!("voice=udp:{echo}").parse().unwrap();
-    tunnel.redundancy = true;
-    host.tunnels.send_replace(vec![tunnel]);
-    let public = host.public("voice").await;
-    let player = UdpSocket::bind(loopback(0)).await.unwrap();
-    player.connect(public).await.unwrap();
-    // At the speed of a game, and half of them too large for one datagram.
-    let speak = async {
-        let mut tick = tokio::time::interval(Duration::from_millis(5));
-        for number in 0_u32.. {
-            tick.tick().await;
-            let length = if number % 2 == 0 { 100 } else { 1_800 };
-            let mut packet = noise(length, number.into());
-            packet[..4].copy_from_slice(&number.to_be_bytes());
-            player.send(&packet).await.unwrap();
-        }
-    };
-    let mut seen = HashSet::new();
-    let listen = async {
-        let mut buffer = [0; 2_048];
-        while seen.len() < 200 || lab.metric(r#"relay_repairs_total{reason="copies"}"#) < 100.0 {
-            let length = player.recv(&mut buffer).await.unwrap();
-            let number = u32::from_be_bytes(buffer[..4].try_into().unwrap());
-            assert!(
-                buffer[4..length] == noise(length, number.into())[4..],
-                "packet {number} came back changed"
-            );
-            assert!(seen.insert(number), "packet {number} came back twice");
-        }
-    };
-    tokio::select! {
-        () = speak => {}
-        () = soon("packets are sent twice and come back", listen) => {}
-    }
-    assert!(!lab.metrics().contains("duplicate"));
 }

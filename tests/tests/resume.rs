@@ -403,6 +403,58 @@ async fn an_agent_follows_another_in_place_and_nobody_notices() {
     assert_eq!(lab.heard.count(is_cut_off), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_that_are_sent_twice_go_on_when_relay_and_agent_follow_others() {
+    let (mut lab, (echo, _)) = (Lab::start().await, origins::udp_echo().await);
+    let host = lab.host("desk", &[&format!("voice=udp:{echo}")]).await;
+    host.heard.clear();
+    host.tunnels.send_modify(|tunnels| tunnels[0].redundancy = true);
+    let talker = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    talker.connect(host.public("voice").await).await.unwrap();
+    let mut turn = 0u32;
+    // Each packet comes back, and once: another one would be taken for the answer to the next.
+    let mut talk = async || {
+        for _ in 0..100 {
+            turn += 1;
+            talker.send(&turn.to_be_bytes()).await.unwrap();
+            let mut answer = [0; 10];
+            let length = soon("the only packet is answered", talker.recv(&mut answer))
+                .await
+                .unwrap();
+            assert_eq!(answer[..length], turn.to_be_bytes());
+        }
+    };
+    talk().await;
+    for _ in 0..2 {
+        let old = lab.relay.take().unwrap();
+        let (mut channel, end) = Channel::pair().unwrap();
+        let mut theirs = Channel::of(end).unwrap();
+        let (handed, ()) = tokio::join!(old.hand_over(&mut channel), lab.take_over(&mut theirs));
+        handed.unwrap();
+        std::mem::forget(old);
+        resumed(&lab.heard).await;
+        talk().await;
+    }
+    let Host {
+        agent: mut old,
+        tunnels,
+        invite,
+        ..
+    } = host;
+    for _ in 0..2 {
+        let (mut channel, end) = Channel::pair().unwrap();
+        let mut theirs = Channel::of(end).unwrap();
+        let settings = AgentSettings::new(&AgentConfig::default(), invite.clone());
+        let heard = Heard::default();
+        let take = Agent::take_over(settings, tunnels.subscribe(), heard.events(), &mut theirs);
+        let (handed, new) = tokio::join!(old.hand_over(&mut channel), take);
+        handed.unwrap();
+        std::mem::forget(std::mem::replace(&mut old, new.unwrap()));
+        resumed(&heard).await;
+        talk().await;
+    }
+}
+
 async fn public_of(lab: &Lab) -> SocketAddr {
     let pick = |event: &Event| match event {
         Event::Tunnel { public, .. } => Some(public.parse().unwrap()),

@@ -463,18 +463,23 @@ impl Link {
         if let Some((_, old)) = self.open.remove(&tunnel.name) {
             self.flows.close_tunnel(&old);
         }
-        let public = host_port(&opened.public_host, opened.public_port);
-        tracing::info!(tunnel = %tunnel.name, public, origin = %tunnel.origin, "tunnel open");
-        self.events.emit(Event::Tunnel {
-            host: None,
-            tunnel: tunnel.name.to_string(),
-            protocol: tunnel.protocol.as_str(),
-            public,
-            origin: Some(tunnel.origin.to_string()),
-        });
+        if tunnel.redundancy && !self.outbox.takes_copies() {
+            tracing::warn!(tunnel = %tunnel.name, "no packet is sent a second time: links.repair is off here or at the relay, or the relay is too old");
+        }
+        let (name, protocol, to) = (tunnel.name.clone(), tunnel.protocol, tunnel.origin.to_string());
         let origin = self.origin(&tunnel);
         let scope = Arc::new(TaskScope::new(self.scope.token()));
         self.open.insert(opened.id, OpenTunnel { tunnel, origin, scope });
+        // Only now: whoever hears it may send the first packet at once.
+        let public = host_port(&opened.public_host, opened.public_port);
+        tracing::info!(tunnel = %name, public, origin = to, "tunnel open");
+        self.events.emit(Event::Tunnel {
+            host: None,
+            tunnel: name.to_string(),
+            protocol: protocol.as_str(),
+            public,
+            origin: Some(to),
+        });
     }
 
     /// Whether nothing is open and nothing can be.

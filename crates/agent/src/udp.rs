@@ -238,22 +238,10 @@ impl Flows {
         }
     }
 
-    /// The number of the last packet of any flow.
-    #[cfg(unix)]
-    pub fn next_packet(&self) -> u16 {
-        self.mirror().next_packet()
-    }
-
-    /// Goes on with the numbers of another process; to be said before its flows are restored.
-    #[cfg(unix)]
-    pub fn set_next_packet(&self, number: u16) {
-        self.mirror().set_next_packet(number);
-    }
-
     /// The flows as a successor needs them.
     #[cfg(unix)]
     pub fn hand(&self, tunnels: &OpenTunnels, descriptors: &mut Descriptors) -> Vec<HandedFlow> {
-        let mut hand = |(id, flow): (FlowId, &Flow)| {
+        let mut hand = |(id, last_packet, flow): (FlowId, u16, &Flow)| {
             // A flow whose socket is still being opened is announced again by the relay.
             let PipeState::Open(socket) = &*flow.pipe.state() else {
                 return None;
@@ -266,6 +254,7 @@ impl Flows {
                 socket: descriptors.add(socket.clone()),
                 up: flow.pipe.up.load(Ordering::Relaxed),
                 down: flow.pipe.down.load(Ordering::Relaxed),
+                last_packet: Some(last_packet),
             })
         };
         self.mirror().iter().filter_map(&mut hand).collect()
@@ -291,7 +280,8 @@ impl Flows {
         entry.pipe.up.store(handed.up, Ordering::Relaxed);
         entry.pipe.down.store(handed.down, Ordering::Relaxed);
         // More than the table holds were never open.
-        let _ = self.mirror().open(self.clock.now(), handed.flow, entry);
+        let last_packet = handed.last_packet.unwrap_or(0);
+        let _ = self.mirror().restore(self.clock.now(), handed.flow, last_packet, entry);
         self.opened.notify_one();
         Ok(())
     }

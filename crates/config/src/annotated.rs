@@ -44,6 +44,7 @@ fn every_example_is_accepted() {
             "voice=udp:24454"
         ]
     );
+    assert!(agent.tunnels[2].redundancy && !agent.tunnels[1].redundancy);
 }
 
 #[test]

@@ -29,6 +29,10 @@ use window::Window;
 /// Incomplete packets of one table, in bytes; beyond this further fragments are dropped.
 pub const MAX_REASSEMBLY: usize = 8 * 1024 * 1024;
 
+/// Numbers that a successor leaves to its predecessor, which goes on sending between saying where it is and letting go. To the peer it is a leap ahead,
+/// half as far as one can be told from a step back.
+const LEAP: u16 = 0x4000;
+
 /// What a table holds at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -61,7 +65,7 @@ pub enum DropReason {
     SocketFull,
     /// Fragments of it were lost.
     Incomplete,
-    /// It was sent twice and has come before, or it is so late that nobody knows.
+    /// It was sent twice and has come before, or it is so late that nobody knows. Expected where a tunnel asks for it, and so not told as a loss.
     Duplicate,
     /// Too many incomplete packets.
     ReassemblyFull,

@@ -43,6 +43,17 @@ pub struct Dropped {
     pub oversize: u64,
 }
 
+/// A datagram whose turn it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// Its flow.
+    pub flow: FlowId,
+    /// The datagram.
+    pub datagram: Bytes,
+    /// It is to be sent a second time, a moment later.
+    pub is_doubled: bool,
+}
+
 /// What a datagram costs in the queues besides its bytes, so that empty packets are bounded too.
 const OVERHEAD: usize = 64;
 
@@ -70,6 +81,7 @@ struct Item {
     queued: Time,
     /// Whether this is a later part of the packet before it.
     continues: bool,
+    is_doubled: bool,
 }
 
 impl Item {
@@ -110,6 +122,15 @@ impl Outbox {
 
     /// Queues the datagrams of one packet of `flow`. Where the flow's queue is full, its oldest packets go.
     pub fn push(&mut self, now: Time, flow: FlowId, packet: impl Iterator<Item = Bytes>) {
+        self.add(now, flow, packet, false);
+    }
+
+    /// As [`Outbox::push`], for a packet that is to be sent twice: its copy is due when it has left, or it would overtake what waits here.
+    pub fn push_twice(&mut self, now: Time, flow: FlowId, packet: impl Iterator<Item = Bytes>) {
+        self.add(now, flow, packet, true);
+    }
+
+    fn add(&mut self, now: Time, flow: FlowId, packet: impl Iterator<Item = Bytes>, is_doubled: bool) {
         let queue = self.flows.entry(flow).or_insert_with(|| {
             self.turns.push_back(flow);
             Queue::default()
@@ -121,6 +142,7 @@ impl Outbox {
                 datagram,
                 queued: now,
                 continues: at > 0,
+                is_doubled,
             });
         }
         queue.bytes += added;
@@ -135,8 +157,8 @@ impl Outbox {
         }
     }
 
-    /// The datagram whose turn it is, with its flow; `None` when nothing waits.
-    pub fn pop(&mut self, now: Time) -> Option<(FlowId, Bytes)> {
+    /// The datagram whose turn it is; `None` when nothing waits.
+    pub fn pop(&mut self, now: Time) -> Option<Turn> {
         while let Some(flow) = self.turns.pop_front() {
             let Some(queue) = self.flows.get_mut(&flow) else {
                 continue;
@@ -159,7 +181,11 @@ impl Outbox {
             } else {
                 self.turns.push_back(flow);
             }
-            return Some((flow, item.datagram));
+            return Some(Turn {
+                flow,
+                datagram: item.datagram,
+                is_doubled: item.is_doubled,
+            });
         }
         None
     }
@@ -210,8 +236,8 @@ mod tests {
 
     fn drain(outbox: &mut Outbox, now: u64) -> String {
         let mut out = Vec::new();
-        while let Some((_, datagram)) = outbox.pop(at(now)) {
-            out.push(String::from_utf8(datagram.to_vec()).unwrap());
+        while let Some(turn) = outbox.pop(at(now)) {
+            out.push(String::from_utf8(turn.datagram.to_vec()).unwrap());
         }
         out.join(" ")
     }
@@ -275,7 +301,7 @@ mod tests {
     fn a_packet_that_has_begun_is_finished() {
         let mut outbox = Outbox::new(LIMITS);
         push(&mut outbox, 0, 1, &["x1", "x2"]);
-        assert_eq!(outbox.pop(at(100)).unwrap().1, "x1");
+        assert_eq!(outbox.pop(at(100)).unwrap().datagram, "x1");
         assert_eq!(drain(&mut outbox, 200), "x2");
     }
 
@@ -284,11 +310,21 @@ mod tests {
         let mut outbox = Outbox::new(Limits::default());
         push(&mut outbox, 0, 1, &["x1", "x2", "x3"]);
         push(&mut outbox, 0, 1, &["y"]);
-        let (flow, _) = outbox.pop(at(0)).unwrap();
-        outbox.on_oversize(flow);
+        let turn = outbox.pop(at(0)).unwrap();
+        outbox.on_oversize(turn.flow);
         assert_eq!(drain(&mut outbox, 0), "y");
         assert_eq!(outbox.take_dropped()[&0].oversize, 1);
         assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn every_part_of_a_packet_that_is_sent_twice_says_so_and_no_other() {
+        let mut outbox = Outbox::new(Limits::default());
+        push(&mut outbox, 0, 1, &["once"]);
+        outbox.push_twice(at(0), FlowId(1), ["x1", "x2"].map(Bytes::from).into_iter());
+        push(&mut outbox, 0, 1, &["once"]);
+        let turns = std::iter::from_fn(|| outbox.pop(at(0)).map(|turn| turn.is_doubled));
+        assert_eq!(turns.collect::<Vec<_>>(), [false, true, true, false]);
     }
 
     #[test]

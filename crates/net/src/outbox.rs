@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use spawnpoint_core::outbox::{Dropped, Limits, Outbox};
+use spawnpoint_core::outbox::{Dropped, Limits, Outbox, Turn};
 use spawnpoint_proto::FlowId;
 use spawnpoint_proto::datagram::Announcement;
 use spawnpoint_proto::fragment::{MIN_DATAGRAM, split, split_numbered};
@@ -53,14 +53,20 @@ impl DatagramOutbox {
         Self { is_redundant, ..same }
     }
 
-    /// Queues a packet, cut as the path wants it, and a copy of each part for a moment later where that is wanted; never waits. `number` tells it from the
+    /// Whether the peer can tell a copy from another packet.
+    pub fn takes_copies(&self) -> bool {
+        self.repairs.is_wanted()
+    }
+
+    /// Queues a packet, cut as the path wants it; where that is wanted each part is sent again, a moment after it has left. Never waits. `number` tells it from the
     /// recent ones of its flow.
     pub fn push_packet(&self, flow: FlowId, announced: Option<Announcement>, packet: &[u8], number: u16) {
         let max = self.max_datagram();
         // A peer who takes no repairs would take a copy for another packet.
-        if self.is_redundant && self.repairs.is_wanted() {
+        if self.is_redundant && self.takes_copies() {
             let parts = split_numbered(flow, announced, packet, number, max);
-            self.push(flow, parts.inspect(|part| self.repairs.delay_copy(part.clone())));
+            self.queues().push_twice(self.clock.now(), flow, parts);
+            self.filled.notify_one();
         } else {
             self.push(flow, split(flow, announced, packet, number, max));
         }
@@ -82,14 +88,21 @@ impl DatagramOutbox {
                 since_look = 0;
             }
             let next = self.queues().pop(self.clock.now());
-            let Some((flow, datagram)) = next else {
+            let Some(Turn {
+                flow,
+                datagram,
+                is_doubled,
+            }) = next
+            else {
                 self.filled.notified().await;
                 since_look += 1;
                 continue;
             };
             since_look += 1;
+            // The peer of this carrier may be older than the one for whom it was queued.
+            let copy = (is_doubled && self.takes_copies()).then(|| datagram.clone());
             match connection.send_datagram_wait(datagram).await {
-                Ok(()) => {}
+                Ok(()) => copy.into_iter().for_each(|copy| self.repairs.delay_copy(copy)),
                 // The path takes less than a moment ago: this packet is lost, the next is cut smaller.
                 Err(quinn::SendDatagramError::TooLarge) => {
                     self.queues().on_oversize(flow);

@@ -116,19 +116,29 @@ impl Repairs {
 
     /// Sends a datagram of a UDP packet once more, a moment later.
     pub(crate) fn delay_copy(&self, datagram: Bytes) {
-        self.desk().spares.delay_copy(self.clock.now(), datagram);
-        self.filled.notify_one();
+        let mut desk = self.desk();
+        let was_due = desk.spares.poll_timeout();
+        desk.spares.delay_copy(self.clock.now(), datagram);
+        let is_due = desk.spares.poll_timeout();
+        drop(desk);
+        if is_due != was_due {
+            self.filled.notify_one();
+        }
     }
 
     /// Sends repairs when they are due; returns when the connection is gone.
     pub(crate) async fn run(&self, connection: &quinn::Connection) {
+        self.desk().spares.drop_waiting();
         loop {
             let now = self.clock.now();
             self.look(now, connection);
             let next = {
                 let mut desk = self.desk();
                 while let Some(datagram) = desk.spares.poll_datagram(now) {
-                    // What does not go out now comes too late.
+                    // What does not go out now comes too late, and what pushes others out costs more than it gives.
+                    if connection.datagram_send_buffer_space() < datagram.len() {
+                        continue;
+                    }
                     if let Err(quinn::SendDatagramError::ConnectionLost(_)) = connection.send_datagram(datagram) {
                         return;
                     }

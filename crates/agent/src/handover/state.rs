@@ -58,9 +58,7 @@ pub(crate) struct HandedLink {
     /// The relay, as the invite names it.
     #[n(8)]
     pub relay: String,
-    /// The number of the last packet of any flow, so that new ones do not pass for copies of old ones.
-    #[n(9)]
-    pub next_packet: Option<u16>,
+    // Number 9 told the packets of all flows; each tells its own now.
 }
 
 /// An open tunnel; what it leads to is in the successor's own configuration.
@@ -111,6 +109,9 @@ pub(crate) struct HandedFlow {
     /// Bytes to the player.
     #[n(5)]
     pub down: u64,
+    /// The number of the last packet to the player.
+    #[n(6)]
+    pub last_packet: Option<u16>,
 }
 
 impl HandedSession {
@@ -159,6 +160,7 @@ mod tests {
             socket: 1,
             up: 100,
             down: 200,
+            last_packet: None,
         };
         let tunnel = |id, name: &str| HandedTunnel {
             id: TunnelId(id),
@@ -174,7 +176,6 @@ mod tests {
             sessions: vec![session],
             flows: vec![flow],
             relay: "relay.example:7843".to_owned(),
-            next_packet: None,
         };
         Handed {
             format: FORMAT,
@@ -182,6 +183,14 @@ mod tests {
             agent: AgentId([7; 16]),
             links: vec![link],
         }
+    }
+
+    #[test]
+    fn what_was_added_since_is_handed_over_too() {
+        let mut handed = handed();
+        handed.links[0].flows[0].last_packet = Some(65_535);
+        let read: Handed = minicbor::decode(&minicbor::to_vec(&handed).unwrap()).unwrap();
+        assert_eq!(read.links[0].flows, handed.links[0].flows);
     }
 
     fn hex(handed: &Handed) -> String {

@@ -69,7 +69,6 @@ impl Link {
         for session in handed.sessions {
             link.restore_session(session, sockets)?;
         }
-        link.flows.set_next_packet(handed.next_packet.unwrap_or(0));
         for flow in handed.flows {
             if let (Some(tunnel), Some(socket)) = (link.open.get(flow.tunnel), sockets.take(flow.socket)) {
                 link.flows.restore(&flow, tunnel, socket, &link.scope)?;
@@ -124,7 +123,6 @@ impl LinkHandle {
             tunnels: self.open.ids(),
             sessions,
             flows: self.flows.hand(&self.open, descriptors),
-            next_packet: Some(self.flows.next_packet()),
             relay: self.relay.clone(),
         })
     }

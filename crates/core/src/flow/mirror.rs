@@ -7,7 +7,7 @@ use bytes::Bytes;
 use spawnpoint_proto::datagram::{Announcement, Fragment};
 use spawnpoint_proto::{FlowId, Time};
 
-use super::{DropReason, Joiner, Limits, MAX_REASSEMBLY};
+use super::{DropReason, Joiner, LEAP, Limits, MAX_REASSEMBLY};
 
 /// The flows of one link; each holds a socket `S`, which is dropped when the flow ends.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct FlowMirror<S> {
     checks: BTreeSet<(Time, FlowId)>,
     /// Where the next flow begins to number its packets. It moves on with those of all flows: a flow that is opened again must not repeat numbers that
     /// the relay still knows.
-    next_packet: u16,
+    packets: u16,
     reassembly: usize,
     abandoned: u64,
 }
@@ -27,8 +27,8 @@ struct Flow<S> {
     socket: S,
     last: Time,
     check: Time,
-    /// Its own: the relay tells copies by the nearest numbers.
-    next_packet: u16,
+    /// Its own number: the relay tells copies by the nearest ones.
+    last_packet: u16,
     joiner: Joiner,
 }
 
@@ -52,7 +52,7 @@ impl<S> FlowMirror<S> {
             limits,
             flows: HashMap::new(),
             checks: BTreeSet::new(),
-            next_packet: 0,
+            packets: 0,
             reassembly: 0,
             abandoned: 0,
         }
@@ -118,7 +118,7 @@ impl<S> FlowMirror<S> {
                 socket,
                 last: now,
                 check,
-                next_packet: self.next_packet,
+                last_packet: self.packets,
                 joiner: Joiner::default(),
             },
         );
@@ -126,25 +126,25 @@ impl<S> FlowMirror<S> {
         Ok(())
     }
 
-    /// Goes on with the packet numbers of the mirror that another process had, as [`FlowMirror::next_packet`] told; to be said before flows are opened.
+    /// Opens a flow that another process had; it numbers its packets well beyond `last_packet`, so that the relay takes none for a copy.
     ///
-    /// Without it a young flow may repeat numbers, and the relay drop packets for two seconds.
-    pub const fn set_next_packet(&mut self, number: u16) {
-        self.next_packet = number;
-    }
-
-    /// A packet number that none of the flows has reached.
-    pub const fn next_packet(&self) -> u16 {
-        self.next_packet
+    /// # Errors
+    /// Those of [`FlowMirror::open`].
+    pub fn restore(&mut self, now: Time, id: FlowId, last_packet: u16, socket: S) -> Result<(), DropReason> {
+        self.open(now, id, socket)?;
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.last_packet = last_packet.wrapping_add(LEAP);
+        }
+        Ok(())
     }
 
     /// A packet from the origin: a number for it if it must be cut or is sent twice; `None` when the flow has ended.
     pub fn on_origin_packet(&mut self, now: Time, id: FlowId) -> Option<u16> {
         let flow = self.flows.get_mut(&id)?;
         flow.last = now;
-        self.next_packet = self.next_packet.wrapping_add(1);
-        flow.next_packet = flow.next_packet.wrapping_add(1);
-        Some(flow.next_packet)
+        self.packets = self.packets.wrapping_add(1);
+        flow.last_packet = flow.last_packet.wrapping_add(1);
+        Some(flow.last_packet)
     }
 
     /// What a flow holds.
@@ -152,9 +152,11 @@ impl<S> FlowMirror<S> {
         self.flows.get(&id).map(|flow| &flow.socket)
     }
 
-    /// Every open flow.
-    pub fn iter(&self) -> impl Iterator<Item = (FlowId, &S)> {
-        self.flows.iter().map(|(id, flow)| (*id, &flow.socket))
+    /// Every open flow, with the number of its last packet.
+    pub fn iter(&self) -> impl Iterator<Item = (FlowId, u16, &S)> {
+        self.flows
+            .iter()
+            .map(|(id, flow)| (*id, flow.last_packet, &flow.socket))
     }
 
     /// Ends a flow and returns its socket.

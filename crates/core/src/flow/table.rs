@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use spawnpoint_proto::datagram::Fragment;
 use spawnpoint_proto::{FlowId, Time};
 
-use super::{DropReason, Joiner, Limits, MAX_REASSEMBLY};
+use super::{DropReason, Joiner, LEAP, Limits, MAX_REASSEMBLY};
 
 /// The flows of one tunnel; each holds a permit `P`, which is dropped when the flow ends.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Flow<P> {
     check: Time,
     confirmed: bool,
     answered: bool,
-    next_packet: u16,
+    last_packet: u16,
     joiner: Joiner,
     up: u64,
     down: u64,
@@ -95,6 +95,9 @@ pub struct FlowSnapshot {
     /// Bytes to the player.
     #[n(6)]
     pub down: u64,
+    /// The number of the last packet from the player.
+    #[n(7)]
+    pub last_packet: Option<u16>,
 }
 
 impl<P> FlowTable<P> {
@@ -109,6 +112,7 @@ impl<P> FlowTable<P> {
                 is_answered: flow.answered,
                 up: flow.up,
                 down: flow.down,
+                last_packet: Some(flow.last_packet),
             };
             (snapshot, &flow.permit)
         });
@@ -141,8 +145,10 @@ impl<P> FlowTable<P> {
             check: now,
             confirmed: false,
             answered: snapshot.is_answered,
-            // Where the numbers were is not handed over; the mirror takes a jump for another count, unless it is a short one back.
-            next_packet: snapshot.age_ms as u16,
+            // Where a predecessor does not say it, any number will do: the mirror takes a jump for another count, unless it is a short one back.
+            last_packet: snapshot
+                .last_packet
+                .map_or(snapshot.age_ms as u16, |number| number.wrapping_add(LEAP)),
             joiner: Joiner::default(),
             up: snapshot.up,
             down: snapshot.down,
@@ -174,11 +180,11 @@ impl<P> FlowTable<P> {
         let flow = self.flows.get_mut(&id)?;
         flow.last = now;
         flow.up += length as u64;
-        flow.next_packet = flow.next_packet.wrapping_add(1);
+        flow.last_packet = flow.last_packet.wrapping_add(1);
         Some(Known {
             flow: id,
             confirmed: flow.confirmed,
-            packet: flow.next_packet,
+            packet: flow.last_packet,
         })
     }
 
@@ -210,7 +216,7 @@ impl<P> FlowTable<P> {
             check,
             confirmed: false,
             answered: false,
-            next_packet: 0,
+            last_packet: 0,
             joiner: Joiner::default(),
             up: 0,
             down: 0,

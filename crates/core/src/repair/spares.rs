@@ -106,6 +106,13 @@ impl Spares {
         }
     }
 
+    /// Drops everything that waits: it was for a carrier that is gone, and on another it comes too late. A peer that has given way to its successor
+    /// would take a copy for a new packet.
+    pub fn drop_waiting(&mut self) {
+        self.groups.iter_mut().for_each(|group| group.draft.clear());
+        self.delayed = Delayed::default();
+    }
+
     /// Changes how much may be spent on repairs, with what their packets cost; at first nothing. Copies of packets are not limited by it.
     pub const fn set_budget(&mut self, bytes_per_second: u64) {
         self.budget.set(bytes_per_second);

@@ -49,6 +49,15 @@ fn the_bytes_of_released_messages_never_change() {
             "1963dd",
         )
     );
+    let doubled = TunnelRequest {
+        protocol: Protocol::Udp,
+        redundancy: Some(true),
+        ..request("voice")
+    };
+    assert_eq!(
+        hex(&Message::TunnelAdd(doubled)),
+        "000000120004a40065766f6963650101031963dd05f5"
+    );
     assert_eq!(
         hex(&Message::GoAway(GoAway { deadline_ms: 30_000 })),
         "000000070008a100197530"

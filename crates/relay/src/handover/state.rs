@@ -189,6 +189,7 @@ mod tests {
                 is_answered: true,
                 up: 100,
                 down: 200,
+                last_packet: None,
             },
             session: SessionId(12),
             local: Some("2001:db8::1".parse().unwrap()),
@@ -250,6 +251,16 @@ mod tests {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         assert_eq!(hex, FROZEN);
+    }
+
+    #[test]
+    fn what_was_added_since_is_handed_over_too() {
+        let mut handed = handed();
+        let tunnel = &mut handed.links[0].tunnels[0];
+        tunnel.request.redundancy = Some(true);
+        tunnel.flows[0].flow.last_packet = Some(65_535);
+        let bytes = minicbor::to_vec(&handed).unwrap();
+        assert_eq!(minicbor::decode::<Handed>(&bytes).unwrap(), handed);
     }
 
     #[test]

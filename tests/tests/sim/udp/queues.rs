@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use spawnpoint_core::outbox::{Limits, Outbox};
+use spawnpoint_core::outbox::{Limits, Outbox, Turn};
 use spawnpoint_proto::{FlowId, Time};
 
 use super::ledger::{Fate, Ledger, PacketNumber};
@@ -78,7 +78,10 @@ impl WatchedOutbox {
     }
 
     pub fn pop(&mut self, now: Time, ledger: &mut Ledger) -> Option<Parcel> {
-        let Some((named, datagram)) = self.outbox.pop(now) else {
+        let Some(Turn {
+            flow: named, datagram, ..
+        }) = self.outbox.pop(now)
+        else {
             self.on_empty(ledger);
             return None;
         };

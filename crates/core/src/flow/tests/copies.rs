@@ -191,9 +191,15 @@ fn a_mirror_that_follows_another_numbers_its_packets_beyond_those_that_the_relay
         let number = before.on_origin_packet(at(0), FLOW).unwrap();
         assert!(relay.take(at(0), numbered(b"hi", number).remove(0)).is_ok());
     }
+    let handed: Vec<_> = before.iter().map(|(flow, number, _)| (flow, number)).collect();
+    assert_eq!(handed, [(FLOW, 100)]);
+    // What it still sends until it lets go.
+    for _ in 0..50 {
+        let number = before.on_origin_packet(at(0), FLOW).unwrap();
+        assert!(relay.take(at(0), numbered(b"hi", number).remove(0)).is_ok());
+    }
     let mut after = FlowMirror::new(LIMITS);
-    after.set_next_packet(before.next_packet());
-    after.open(at(0), FLOW, "socket").unwrap();
+    after.restore(at(0), FLOW, 100, "socket").unwrap();
     let number = after.on_origin_packet(at(0), FLOW).unwrap();
     assert!(relay.take(at(0), numbered(b"hi", number).remove(0)).is_ok());
     assert!(relay.take(at(0), numbered(b"hi", number).remove(0)).is_err());
@@ -202,15 +208,18 @@ fn a_mirror_that_follows_another_numbers_its_packets_beyond_those_that_the_relay
 #[test]
 fn a_flow_that_was_handed_over_is_heard_and_hears() {
     let (mut relay, mut mirror) = (Relay::new(), agent());
-    for second in 0..20 {
-        let number = relay.table.on_player_packet(at(second), player(1), 2).unwrap().packet;
-        give(&mut mirror, at(second), numbered(b"up", number).remove(0)).unwrap();
-        relay
-            .take(at(second), numbered(b"down", 9 + second as u16).remove(0))
-            .unwrap();
+    let up = |relay: &mut Relay, mirror: &mut FlowMirror<&'static str>| {
+        let number = relay.table.on_player_packet(at(20), player(1), 2).unwrap().packet;
+        give(mirror, at(20), numbered(b"up", number).remove(0))
+    };
+    for number in 10..30 {
+        up(&mut relay, &mut mirror).unwrap();
+        relay.take(at(20), numbered(b"down", number).remove(0)).unwrap();
     }
     let (_, flows) = relay.table.snapshot(at(20));
     let snapshot = flows[0].0.clone();
+    // What it still sends until it lets go.
+    (0..50).for_each(|_| drop(up(&mut relay, &mut mirror).unwrap()));
     relay.table = FlowTable::new(LIMITS, 0);
     relay.table.restore(at(20), &snapshot, ()).unwrap();
     // What came before may come again once; what is new comes once.
@@ -219,6 +228,5 @@ fn a_flow_that_was_handed_over_is_heard_and_hears() {
         assert!(relay.take(at(20), datagram.clone()).is_ok());
         assert_eq!(relay.take(at(20), datagram), Err(DropReason::Duplicate));
     }
-    let number = relay.table.on_player_packet(at(20), player(1), 2).unwrap().packet;
-    assert!(give(&mut mirror, at(20), numbered(b"up", number).remove(0)).is_ok());
+    (0..100).for_each(|_| drop(up(&mut relay, &mut mirror).unwrap()));
 }
