@@ -317,16 +317,8 @@ impl World {
                 hearer.got_reset || !is_explained || (!self.is_orderly && hearer.ended.is_some())
             }
             Some(Ending::Reset) => hearer.got_reset,
-            // A cut after both have said and heard everything takes nothing from anybody.
-            _ => {
-                hearer.got_end && (!hearer.got_reset || (is_complete(speaker, hearer) && is_complete(hearer, speaker)))
-            }
+            _ => hearer.got_end && !hearer.got_reset,
         };
         assert!(is_told, "an end was told wrong, {}", both());
     }
-}
-
-/// Whether `speaker` is done, and `hearer` has heard all of it, with its end.
-fn is_complete(speaker: &Socket, hearer: &Socket) -> bool {
-    speaker.ended == Some(Ending::Finished) && hearer.got_end && hearer.heard == speaker.given
 }

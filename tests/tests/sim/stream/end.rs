@@ -137,7 +137,8 @@ impl End {
 
     /// It is over for a reason that is not in its socket.
     pub fn cut(&mut self, carriers: &mut Carriers) {
-        if self.phase != Phase::Settling {
+        // Whose socket is closed, or who is over and waits to be buried, has nothing left to reset.
+        if !matches!(self.phase, Phase::Settling | Phase::Over) {
             self.socket.got_reset = true;
         }
         self.phase = Phase::Over;
