@@ -11,7 +11,7 @@ mod sim;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics};
@@ -24,10 +24,7 @@ pub(crate) struct PathControl;
 
 impl ControllerFactory for PathControl {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
-        let control = Control::new(now, mtu);
-        let initial = control.window();
-        let hint = Arc::default();
-        Box::new(Pilot { control, initial, hint })
+        Box::new(Pilot::new(now, mtu))
     }
 }
 
@@ -38,6 +35,15 @@ struct Pilot {
     initial: u64,
     /// What the owner of the line says that it takes, in bytes a second; 0 for nothing said. Clones share it, which is how it gets here.
     hint: Arc<AtomicU64>,
+}
+
+impl Pilot {
+    fn new(now: Instant, mtu: u16) -> Self {
+        let control = Control::new(now, mtu);
+        let initial = control.window();
+        let hint = Arc::default();
+        Self { control, initial, hint }
+    }
 }
 
 impl Controller for Pilot {
@@ -104,8 +110,6 @@ pub fn hint_rate(connection: &quinn::Connection, bytes_per_second: u64) {
 pub struct PathModel {
     /// Bytes a second that the path delivers, once that was seen.
     pub rate: Option<f64>,
-    /// The round trip without a queue.
-    pub base_rtt: Option<Duration>,
     /// The share of packets that it lost lately.
     pub loss: f64,
     /// What was sent filled it a moment ago.
@@ -118,11 +122,34 @@ impl PathModel {
         match connection.congestion_state().into_any().downcast::<Pilot>() {
             Ok(pilot) => Self {
                 rate: pilot.control.rate(),
-                base_rtt: pilot.control.base_rtt(),
                 loss: pilot.control.loss(),
                 is_busy: pilot.control.is_busy(Instant::now()),
             },
             Err(_) => Self::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_line_reaches_the_controller_that_decides() {
+        let start = Instant::now();
+        let mut deciding = Pilot::new(start, 1200);
+        // As a connection shows it.
+        let Ok(shown) = deciding.clone_box().into_any().downcast::<Pilot>() else {
+            panic!("a clone is of another kind")
+        };
+        shown.hint.store(1_250_000, Ordering::Relaxed);
+        let acked = start + Duration::from_millis(40);
+        deciding.on_sent(start, 1200, 0);
+        deciding.control.on_ack(acked, start, 1200);
+        deciding.on_end_acks(acked, 0, true, Some(0));
+        // 10 Mbit/s over 40 ms are 50 kB, with a few milliseconds of queue.
+        assert!((47_000..60_000).contains(&deciding.window()), "{}", deciding.window());
     }
 }

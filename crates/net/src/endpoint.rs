@@ -25,7 +25,7 @@ const DATAGRAM_SEND_BUFFER: usize = 32 * 1024;
 /// Received datagrams that may wait for our reader, which never waits for anything itself.
 const DATAGRAM_RECEIVE_BUFFER: usize = 1024 * 1024;
 
-/// Bytes on the way to one peer at once: 100 Mbit/s over 5 s, or a full window of a hundred bulk streams.
+/// Bytes on the way to one peer at once: 100 Mbit/s over 5 s, or the full windows of thirty bulk streams.
 const MAX_UNACKNOWLEDGED: u64 = 64 * 1024 * 1024;
 
 /// Bytes that an agent may send before it is welcomed.

@@ -190,11 +190,9 @@ pub(super) struct Control {
     drain_until: u64,
     drained: Drained,
     /// When the path was last drained.
-    drained_at: Instant,
+    drained_at: Option<Instant>,
     /// The round from which on its rate is known well.
     settled_in: u64,
-    /// It was drained at least once.
-    was_drained: bool,
     /// The base when draining began.
     base_before: Duration,
     /// No growth before this round.
@@ -235,9 +233,8 @@ impl Control {
             best_rate: 0.0,
             drain_until: 0,
             drained: Drained::default(),
-            drained_at: now,
+            drained_at: None,
             settled_in: 0,
-            was_drained: false,
             base_before: Duration::ZERO,
             hold_until: 0,
             floor: None,
@@ -271,6 +268,7 @@ impl Control {
     }
 
     /// The round trip without a queue, once that is known.
+    #[cfg(test)]
     pub fn base_rtt(&self) -> Option<Duration> {
         self.base.map(|base| base.rtt)
     }
@@ -415,7 +413,7 @@ impl Control {
         let (Some(base), Some(rtt)) = (self.base, round.min_rtt) else {
             return;
         };
-        if round.is_full && round.count > 0 && !self.was_drained {
+        if round.is_full && round.count > 0 && self.drained_at.is_none() {
             let spread = self.most_spread((round.sum / round.count).saturating_sub(rtt));
             self.spread = (self.spread * 3 + spread) / 4;
         }
@@ -490,9 +488,9 @@ impl Control {
             window = window.min(hint * (base.rtt + self.spread + target).as_secs_f64());
         }
         self.window = window.min(self.roof).max(self.min_window());
-        let is_due = match self.was_drained {
-            true => now.saturating_duration_since(self.drained_at) > BASE_LASTS,
-            false => self.round.number >= self.settled_in,
+        let is_due = match self.drained_at {
+            Some(at) => now.saturating_duration_since(at) > BASE_LASTS,
+            None => self.round.number >= self.settled_in,
         };
         if self.stuck_rounds >= STUCK_ROUNDS || is_due {
             self.drain(base);
@@ -515,7 +513,7 @@ impl Control {
         }
         self.phase = Phase::Cruise;
         (self.empty_rounds, self.stuck_rounds) = (0, 0);
-        (self.drained_at, self.was_drained) = (now, true);
+        self.drained_at = Some(now);
         if let Some(rtt) = self.drained.least {
             let is_ours = rtt <= base.rtt + self.target();
             let is_old = now.saturating_duration_since(base.seen) > BASE_LASTS;
@@ -535,6 +533,7 @@ impl Control {
         let holds = self.rate.get() * base.as_secs_f64();
         self.phase = Phase::Cruise;
         (self.empty_rounds, self.stuck_rounds) = (0, 0);
+        self.settled_in = self.round.number + SETTLING_ROUNDS;
         self.roof = (self.window * 0.85).max(self.min_window());
         self.window = self.roof.min(holds * 0.9).max(self.min_window());
         self.rate.clear();
