@@ -3,6 +3,8 @@
 //! The link task owns the control stream of the present carrier. Players' tasks see the link only through [`Link`]: the carrier to open streams on, the
 //! sessions, and the tunnels by id. When a carrier dies the link is parked, see [`resume`].
 
+mod count;
+mod datagrams;
 mod guard;
 #[cfg(unix)]
 mod handover;
@@ -14,17 +16,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use spawnpoint_core::admission::HostPlaces;
-use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{
-    ControlError, ControlReader, ControlWriter, DatagramOutbox, PathModel, SessionEnd, Sessions, TaskScope, hint_rate,
-    unix_now, var,
+    ControlError, ControlReader, ControlWriter, DatagramOutbox, SessionEnd, Sessions, TaskScope, hint_rate, unix_now,
+    var,
 };
 use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::control::{Delivered, GoAway, Hello, Message, Refusal, TunnelReply, TunnelRequest, Unsupported};
-use spawnpoint_proto::datagram::Header;
-use spawnpoint_proto::repair::is_repair;
 use spawnpoint_proto::{CloseCode, LinkId, RefusalCode, SessionId, TunnelId, TunnelName, Violation};
 use spawnpoint_store::Host;
 #[cfg(unix)]
@@ -389,7 +388,7 @@ impl LinkTask {
         let (link, connection) = (self.link.clone(), carriage.connection.clone());
         scope.spawn(async move { link.outbox.run(&connection).await });
         let connection = carriage.connection.clone();
-        scope.spawn(read_datagrams(self.link.clone(), connection, self.context.clone()));
+        scope.spawn(datagrams::read(self.link.clone(), connection, self.context.clone()));
         let (link, connection) = (self.link.clone(), carriage.connection.clone());
         scope.spawn(async move { link.sessions.run_repairs(&connection).await });
         self.serve(&mut carriage.reader, &mut carriage.writer).await
@@ -562,44 +561,6 @@ impl LinkTask {
         }
     }
 
-    fn count(&self) {
-        if let Some((connection, _)) = self.link.connection() {
-            let rtt = connection.rtt().as_secs_f64();
-            self.context.metrics.set_link_rtt(&self.link.host_name, rtt);
-            let path = PathModel::of(&connection);
-            self.context
-                .metrics
-                .set_link_path(&self.link.host_name, path.loss, path.rate);
-        }
-        let (spent, outcomes) = self.link.sessions.take_repairs();
-        let repairs = [
-            ("sent", spent.repairs),
-            ("copies", spent.copies),
-            ("over_budget", spent.over_budget),
-            ("crowded_out", spent.crowded_out),
-            ("mended", outcomes.mended),
-            ("needless", outcomes.needless),
-            ("forgotten", outcomes.forgotten),
-            ("lacking", outcomes.lacking),
-            ("wrong", outcomes.wrong),
-        ];
-        for (outcome, count) in repairs {
-            self.context.metrics.repairs(outcome, count);
-        }
-        for (lane, dropped) in self.link.outbox.take_dropped() {
-            if let Some(tunnel) = self.link.by_lane(lane) {
-                let counts = [
-                    (DropReason::QueueFull, dropped.full),
-                    (DropReason::TooOld, dropped.aged),
-                    (DropReason::PathShrank, dropped.oversize),
-                ];
-                for (reason, count) in counts {
-                    self.context.metrics.dropped(&tunnel.labels, reason.as_str(), count);
-                }
-            }
-        }
-    }
-
     /// Ends the link for good; `connection` was its last.
     async fn finish(mut self, end: End, connection: Option<&quinn::Connection>) {
         let (link, context) = (self.link.clone(), self.context.clone());
@@ -658,29 +619,6 @@ impl From<ControlError> for End {
             ControlError::Violation(violation) => Self::Violation(violation),
             ControlError::Lost(error) => Self::Lost(error),
             ControlError::Cut => Self::Violation(Violation::ControlEnded),
-        }
-    }
-}
-
-async fn read_datagrams(link: Arc<Link>, connection: quinn::Connection, context: Arc<Context>) {
-    let epoch = link.sessions.epoch();
-    while let Ok(mut datagram) = connection.read_datagram().await {
-        if is_repair(&datagram) {
-            if let Err(violation) = link.sessions.on_repair(epoch, datagram) {
-                context.metrics.violation(violation.as_str());
-            }
-            continue;
-        }
-        let header = match Header::decode(&mut datagram) {
-            Ok(header) => header,
-            Err(violation) => {
-                context.metrics.violation(violation.as_str());
-                continue;
-            }
-        };
-        // A late packet of a tunnel that was closed meanwhile belongs to nobody.
-        if let Some(udp) = link.by_lane(header.flow.lane()).and_then(|tunnel| tunnel.udp.clone()) {
-            udp.on_agent_datagram(header, datagram);
         }
     }
 }

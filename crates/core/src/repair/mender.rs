@@ -47,6 +47,19 @@ pub struct Outcomes {
     pub wrong: u64,
 }
 
+impl Outcomes {
+    /// Each number with the word by which metrics know it.
+    pub const fn by_name(&self) -> [(&'static str, u64); 5] {
+        [
+            ("mended", self.mended),
+            ("needless", self.needless),
+            ("forgotten", self.forgotten),
+            ("lacking", self.lacking),
+            ("wrong", self.wrong),
+        ]
+    }
+}
+
 /// Repairs of one link and direction, on their way in.
 #[derive(Debug, Default)]
 pub struct Mender {

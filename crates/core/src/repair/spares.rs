@@ -46,6 +46,18 @@ pub struct Spent {
     pub crowded_out: u64,
 }
 
+impl Spent {
+    /// Each number of datagrams with the word by which metrics know it.
+    pub const fn by_name(&self) -> [(&'static str, u64); 4] {
+        [
+            ("sent", self.repairs),
+            ("copies", self.copies),
+            ("over_budget", self.over_budget),
+            ("crowded_out", self.crowded_out),
+        ]
+    }
+}
+
 /// Repairs and copies of one link and direction, on their way out.
 #[derive(Debug)]
 pub struct Spares {
