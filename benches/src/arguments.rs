@@ -55,16 +55,21 @@ impl Arguments {
     /// # Errors
     /// A sentence when a flag is unknown, lacks its value or has a wrong one.
     pub fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut words = words.flat_map(|word| match word.split_once('=') {
-            Some((flag, value)) if flag.starts_with("--") => vec![flag.to_owned(), value.to_owned()],
-            _ => vec![word],
-        });
+        let mut words = split(words);
         let mut raw = Raw::default();
         while let Some(word) = words.next() {
             raw.take(word, &mut words)?;
         }
         Ok(raw.validate())
     }
+}
+
+/// Words in which `--flag=value` is two.
+pub(crate) fn split(words: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    words.flat_map(|word| match word.split_once('=') {
+        Some((flag, value)) if flag.starts_with("--") => vec![flag.to_owned(), value.to_owned()],
+        _ => vec![word],
+    })
 }
 
 impl Raw {

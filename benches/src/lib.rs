@@ -27,6 +27,8 @@ pub mod load;
 pub mod markdown;
 pub mod memory;
 pub mod message;
+#[cfg(unix)]
+pub mod namespace;
 pub mod nginx;
 pub mod origin;
 pub mod packets;

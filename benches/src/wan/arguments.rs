@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cell::{Cell, Tcp};
 use super::contender::Contender;
 use super::load::Load;
+use crate::arguments::split;
 use crate::subject::Subject;
 
 /// What `--help` prints.
@@ -85,10 +86,7 @@ impl Arguments {
     /// # Errors
     /// A sentence when a flag is unknown, lacks its value or has a wrong one.
     pub fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut words = words.flat_map(|word| match word.split_once('=') {
-            Some((flag, value)) if flag.starts_with("--") => vec![flag.to_owned(), value.to_owned()],
-            _ => vec![word],
-        });
+        let mut words = split(words);
         let mut raw = Raw::default();
         while let Some(word) = words.next() {
             raw.take(&word, &mut words)?;

@@ -3,17 +3,14 @@
 //! Names carry this process's id, all addresses live inside, and dropping it kills whatever runs inside and removes every trace. What an earlier bench
 //! left, because it was killed itself, goes when the next one starts.
 
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::process::{Command, Stdio};
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::cell::Tcp;
 use super::line::Line;
 use crate::binaries::on_path;
 use crate::fault::Fault;
+use crate::namespace::{self, ip, run};
 use crate::place::{Place, Spot};
 
 /// What all names start with; the id of the process follows.
@@ -53,7 +50,7 @@ impl Net {
             let text = "the line needs /dev/net/tun, which this kernel or container does not have";
             return Err(Fault::Failed(text.to_owned()));
         }
-        sweep();
+        namespace::sweep(PREFIX);
         let namespaces = Namespaces::add()?;
         let line = Line::start(&namespaces.enter(0), DEVICES)?;
         let [public, home] = [0, 1].map(|side| namespaces.name(side));
@@ -137,52 +134,6 @@ impl Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        (0..2).for_each(|side| remove(&self.name(side)));
-    }
-}
-
-/// Removes namespaces whose bench is gone.
-fn sweep() {
-    let list = run(&["ip", "netns", "list"], "").unwrap_or_default();
-    for name in list.lines().filter_map(|line| line.split_whitespace().next()) {
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
-        let owner = owner.and_then(|(id, _)| id.parse::<u32>().ok());
-        // A process that is dead and waits to be buried has no program any more.
-        let is_dead = |id| std::fs::read_link(format!("/proc/{id}/exe")).is_err();
-        if owner.is_some_and(is_dead) {
-            remove(name);
-        }
-    }
-}
-
-/// Kills what runs in a namespace and removes it. Nothing to report to: it may be half built.
-fn remove(name: &str) {
-    let inside = run(&["ip", "netns", "pids", name], "").unwrap_or_default();
-    let pids = inside.lines().filter_map(|line| line.trim().parse().ok());
-    for pid in pids.filter_map(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::KILL);
-    }
-    let _ = ip(&["netns", "del", name]);
-}
-
-fn ip(words: &[&str]) -> Result<(), Fault> {
-    run(&[&["ip"], words].concat(), "").map(drop)
-}
-
-/// Runs a short command to its end with `input`; what it prints.
-fn run(words: &[&str], input: &str) -> Result<String, Fault> {
-    let fail = |why: &dyn std::fmt::Display| Fault::failed(&words.join(" "), why);
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]).stdin(Stdio::piped());
-    let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = spawned.map_err(|error| fail(&error))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read has its own say below.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|error| fail(&error))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(fail(&String::from_utf8_lossy(&output.stderr).trim())),
+        (0..2).for_each(|side| namespace::remove(&self.name(side)));
     }
 }

@@ -20,3 +20,9 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+impl From<spawnpoint_benches::fault::Fault> for Fault {
+    fn from(fault: spawnpoint_benches::fault::Fault) -> Self {
+        Self(fault.to_string())
+    }
+}

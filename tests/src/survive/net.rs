@@ -8,11 +8,10 @@
 //! left, because it was killed itself, goes when the next one starts.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use spawnpoint_benches::binaries::on_path;
+use spawnpoint_benches::namespace;
 
 use super::fault::Fault;
 
@@ -63,13 +62,13 @@ impl Net {
         if !rustix::process::geteuid().is_root() {
             return Err(Fault("network namespaces need root".to_owned()));
         }
-        let missing = TOOLS.into_iter().filter(|(tool, _)| !is_installed(tool));
+        let missing = TOOLS.into_iter().filter(|(tool, _)| on_path(tool).is_none());
         let packages: Vec<&str> = missing.map(|(_, package)| package).collect();
         if !packages.is_empty() {
             let packages = packages.join(" ");
             return Err(Fault(format!("network namespaces need: apt-get install {packages}")));
         }
-        sweep();
+        namespace::sweep(PREFIX);
         let net = Self {
             id: std::process::id(),
             is_dark: false,
@@ -233,7 +232,7 @@ table ip survive {{
 impl Drop for Net {
     fn drop(&mut self) {
         for part in ["public", "router", "home"] {
-            remove(&self.name(part));
+            namespace::remove(&self.name(part));
         }
     }
 }
@@ -242,37 +241,8 @@ fn wan(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 90, number, 10)
 }
 
-/// Removes namespaces whose show is gone.
-fn sweep() {
-    let list = run(&["ip", "netns", "list"], "").unwrap_or_default();
-    for name in list.lines().filter_map(|line| line.split_whitespace().next()) {
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
-        let owner = owner.and_then(|(id, _)| id.parse::<u32>().ok());
-        if owner.is_some_and(|id| !std::path::Path::new(&format!("/proc/{id}")).exists()) {
-            remove(name);
-        }
-    }
-}
-
-/// Kills what runs in a namespace and removes it. Nothing to report to: it may be half built.
-fn remove(name: &str) {
-    let inside = run(&["ip", "netns", "pids", name], "").unwrap_or_default();
-    for pid in inside
-        .lines()
-        .filter_map(|line| Pid::from_raw(line.trim().parse().ok()?))
-    {
-        let _ = kill_process(pid, Signal::KILL);
-    }
-    let _ = run(&["ip", "netns", "del", name], "");
-}
-
-fn is_installed(tool: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(tool).is_file())
-}
-
 fn ip(words: &[&str]) -> Result<(), Fault> {
-    run(&[&["ip"], words].concat(), "").map(drop)
+    Ok(namespace::ip(words)?)
 }
 
 fn write_sysctl(namespace: &str, key: &str, value: &str) -> Result<(), Fault> {
@@ -280,20 +250,6 @@ fn write_sysctl(namespace: &str, key: &str, value: &str) -> Result<(), Fault> {
     run(&["ip", "netns", "exec", namespace, "tee", &file], value).map(drop)
 }
 
-/// Runs a short command to its end with `input`; what it prints.
 fn run(words: &[&str], input: &str) -> Result<String, Fault> {
-    let fail = |why: &dyn std::fmt::Display| Fault::new(words.join(" "), why);
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]).stdin(Stdio::piped());
-    let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = spawned.map_err(|error| fail(&error))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read has its own say below.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|error| fail(&error))?;
-    if !output.status.success() {
-        return Err(fail(&String::from_utf8_lossy(&output.stderr).trim()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(namespace::run(words, input)?)
 }
