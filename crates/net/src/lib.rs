@@ -1,6 +1,6 @@
 //! Sockets, QUIC carriers and the tasks that move bytes.
 //!
-//! This is where the tunnel touches the machine: certificates and TLS settings, QUIC endpoints, dialling a relay by name, the control stream's frames,
+//! This is where the tunnel touches the machine: certificates and TLS settings, QUIC endpoints, how fast they send, dialling a relay by name, the control stream's frames,
 //! sessions, whose pumps go on from one carrier to the next, batches of UDP packets, and the scope in which every task lives; also what a process owes to
 //! the machine around it: its sockets to a successor, answers to its owner, its state to a supervisor, an eye on its own addresses. It knows the bytes of
 //! `spawnpoint-proto` and the rules of `spawnpoint-core`, but no host, no tunnel and no route: relay and agent compose those.
