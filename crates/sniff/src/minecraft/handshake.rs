@@ -8,10 +8,14 @@ use crate::Progress;
 /// Characters of a host name, as in the game.
 const MAX_HOST: usize = 255;
 
-/// Characters after the first NUL. Forge adds a word or two; a proxy in front adds the player's address and profile, whose signed skin is 1 to 2 kB.
+/// What TCPShield puts between the name, the player's address, the time and a signature; Forge and other proxies use a NUL.
+const SLASHES: &str = "///";
+
+/// Characters after the NUL or the slashes. Forge adds a word or two; a proxy in front adds the player's address and profile, whose signed skin is
+/// 1 to 2 kB.
 const MAX_SUFFIX: usize = 4_096;
 
-/// Characters of a host name with its suffix and the NUL between them.
+/// Characters of a host name with its suffix and the NUL between them; slashes count as part of the suffix but for one.
 const MAX_RAW: usize = MAX_HOST + 1 + MAX_SUFFIX;
 
 /// Bytes of the whole frame: id, protocol, host with its length, port, next.
@@ -105,23 +109,30 @@ impl Handshake {
         Ok(())
     }
 
-    /// The name to route by: without what Forge or a proxy added after a NUL, without the dot of an absolute name, in lower case.
+    /// The name to route by: without what Forge or a proxy added after a NUL or after `///`, without the dot of an absolute name, in lower case.
     #[must_use]
     pub fn hostname(&self) -> String {
         hostname(&self.host)
     }
 
     fn check_host(&self) -> Result<(), Violation> {
-        let (name, suffix) = self.host.split_once('\0').unwrap_or((&self.host, ""));
-        if name.encode_utf16().count() > MAX_HOST || suffix.encode_utf16().count() > MAX_SUFFIX {
+        let (name, added) = split(&self.host);
+        if name.encode_utf16().count() > MAX_HOST || added.encode_utf16().count() > 1 + MAX_SUFFIX {
             return Err(Violation::HostTooLong);
         }
         Ok(())
     }
 }
 
-/// Cleans a host as players send it: before the first NUL, one trailing dot off, ASCII lower case.
+/// Cleans a host as players send it: what was added taken off, then one trailing dot, ASCII lower case.
 pub(super) fn hostname(host: &str) -> String {
-    let name = host.split('\0').next().unwrap_or_default();
+    let (name, _) = split(host);
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// The name, and what was added to it with the NUL or the slashes it begins with.
+fn split(host: &str) -> (&str, &str) {
+    let ends = [host.find('\0'), host.find(SLASHES)];
+    let end = ends.into_iter().flatten().min().unwrap_or(host.len());
+    host.split_at(end)
 }

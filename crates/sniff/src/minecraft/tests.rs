@@ -246,6 +246,18 @@ fn a_hostname_is_clean_and_the_raw_host_is_kept() {
             "play.example.net\x0010.0.0.1\x00069a79f444e94726a5befca90e38aaf5",
             "play.example.net",
         ),
+        // As TCPShield sends it, with and without a signature and what a mod adds.
+        ("Play.example.net///203.0.113.7:41234///1700000000", "play.example.net"),
+        (
+            "play.example.net.///203.0.113.7:41234///1700000000///MEUCIQDc0Zk=\0FML2\0",
+            "play.example.net",
+        ),
+        (
+            "play.example.net\x00FML\x00///203.0.113.7:41234///1700000000",
+            "play.example.net",
+        ),
+        ("///203.0.113.7:41234///1700000000", ""),
+        ("play.example.net//x", "play.example.net//x"),
         ("::1", "::1"),
         ("", ""),
     ] {
@@ -267,6 +279,12 @@ fn a_host_name_ends_at_255_characters_and_a_suffix_at_4096() {
     }
     let bytes = out.to_vec();
     assert!(matches!(Handshake::decode(&bytes), Ok(Progress::Done { .. })));
+    let signed = format!(
+        "{}///203.0.113.7:41234///1700000000///{}",
+        "x".repeat(255),
+        "A".repeat(344)
+    );
+    assert_eq!(handshake(&signed, Next::Login).encode(&mut out), Ok(()));
     let long = encoded(|out| {
         frame::write(out, 0, |fields| {
             varint::write(fields, 769);

@@ -23,7 +23,7 @@ pub enum Violation {
     /// Bytes are left after the last field.
     #[error("a packet goes on after its last field")]
     TrailingBytes,
-    /// The host name is longer than 255 characters, or what follows its first NUL is longer than a proxy could make it.
+    /// The host name is longer than 255 characters, or what follows it is longer than a proxy could make it.
     #[error("the host name is too long")]
     HostTooLong,
     /// The player's name is longer than 16 characters.
