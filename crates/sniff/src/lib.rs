@@ -5,11 +5,13 @@
 //! a named violation. It never allocates for a length it has only been promised. Encoders write the few replies a relay must give by itself, and the
 //! player's side of the same talk, which the demo uses to be a player.
 //!
-//! One module per game: [`minecraft`] (Java, with the pings of the old clients) over TCP, [`raknet`] (Bedrock's list entry) over UDP. Each has its own
-//! `Violation`, so that a new game adds a module and changes none. `relay` owns the byte cap and the deadline around them.
+//! One module per protocol. Games: [`minecraft`] (Java, with the pings of the old clients) over TCP, [`raknet`] (Bedrock's list entry) over UDP. What
+//! stands before any of them: [`proxy`] (a proxy's word on whose connection this is). Each has its own `Violation`, so that a new protocol adds a module
+//! and changes none. `relay` owns the byte cap and the deadline around them.
 
 pub mod minecraft;
 mod progress;
+pub mod proxy;
 pub mod raknet;
 
 pub use progress::Progress;
