@@ -5,8 +5,8 @@
 //! a named violation. It never allocates for a length it has only been promised. Encoders write the few replies a relay must give by itself, and the
 //! player's side of the same talk, which the demo uses to be a player.
 //!
-//! One module per protocol. Games: [`minecraft`] (Java, with the pings of the old clients) over TCP, [`raknet`] (Bedrock's list entry) over UDP. Their
-//! pages: [`http`] (the host of a request). What stands before any of them: [`proxy`] (a proxy's word on whose connection this is). Each has its own
+//! One module per protocol. Games: [`minecraft`] (Java, with the pings of the old clients) over TCP, [`raknet`] (Bedrock's list entry) over UDP. What
+//! games and their pages come in: [`tls`] (the server name in a ClientHello), [`http`] (the host of a request). What stands before any of them: [`proxy`] (a proxy's word on whose connection this is). Each has its own
 //! `Violation`, so that a new protocol adds a module and changes none. `relay` owns the byte cap and the deadline around them.
 
 pub mod http;
@@ -14,5 +14,6 @@ pub mod minecraft;
 mod progress;
 pub mod proxy;
 pub mod raknet;
+pub mod tls;
 
 pub use progress::Progress;
