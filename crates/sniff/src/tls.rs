@@ -5,7 +5,8 @@
 //! itself is read by rustls' `Acceptor`: servers on the open internet trust that parser, it works on bytes alone, and without a crypto provider it reaches
 //! neither a clock nor a random source. With an encrypted hello (ECH) the name is the outer one, the only one a relay can see.
 //!
-//! What it does not read is refused by name: clients of TLS 1.1 and before, which list no signature schemes.
+//! What it does not read is refused by name: clients of TLS 1.1 and before, which list no signature schemes. [`crate::quic`] hands in the same message
+//! from its own frames.
 //!
 //! Source: RFC 8446, sections 4.1.2 and 5.1; RFC 6066, section 3, for the name and the alert.
 
