@@ -18,7 +18,7 @@ use spawnpoint_proto::control::{Hello, Message, OpenedTunnel, TunnelReply, Tunne
 use spawnpoint_proto::datagram::{Announcement, Header, Kind, MAX_PACKET};
 use spawnpoint_proto::fragment::{Joined, Reassembler, split};
 use spawnpoint_proto::frame::{Frame, MAX_FRAME};
-use spawnpoint_proto::stream::{PREFIX, StreamHeader};
+use spawnpoint_proto::stream::{PREFIX, Purpose, StreamHeader};
 use spawnpoint_proto::{AgentId, CertificateHash, FlowId, Invite, Protocol, SessionId, Time, Token, Trust, TunnelId};
 
 /// A datagram that most paths take: QUIC's on an MTU of 1,500.
@@ -88,6 +88,7 @@ fn control_messages(criterion: &mut Criterion) {
             public_host: "play.example.org".to_owned(),
             public_port: 25_565,
             idle_ms: 60_000,
+            address: None,
         }),
         refused: None,
     });
@@ -113,6 +114,9 @@ fn request(name: &str, protocol: Protocol) -> TunnelRequest {
         preferred_port: Some(25_565),
         game: Some("minecraft".to_owned()),
         redundancy: None,
+        speaks: None,
+        names: None,
+        away: None,
     }
 }
 
@@ -122,6 +126,7 @@ fn stream_header(criterion: &mut Criterion) {
         session: SessionId(77),
         player: player(9),
         local: player(10),
+        purpose: Purpose::Play,
     };
     criterion.bench_function("stream header/round trip", |bencher| {
         bencher.iter(|| {

@@ -147,7 +147,12 @@ impl Lab {
 impl Host {
     /// Starts an agent.
     pub fn start(invite: Invite, tunnels: &[&str]) -> Self {
-        let (tunnels, heard) = (watch::Sender::new(parse(tunnels)), Heard::default());
+        Self::start_with(invite, parse(tunnels))
+    }
+
+    /// Starts an agent with tunnels that say more than a word can.
+    pub fn start_with(invite: Invite, tunnels: Vec<Tunnel>) -> Self {
+        let (tunnels, heard) = (watch::Sender::new(tunnels), Heard::default());
         let settings = AgentSettings::new(&AgentConfig::default(), invite.clone());
         let agent = Agent::start(settings, tunnels.subscribe(), heard.events());
         Self {
@@ -174,6 +179,15 @@ impl Host {
             _ => None,
         };
         self.heard.wait(&format!("tunnel {name} is open"), pick).await
+    }
+
+    /// The best that players of a tunnel can type.
+    pub async fn address(&self, name: &str) -> String {
+        let pick = |event: &Event| match event {
+            Event::Tunnel { tunnel, address, .. } if tunnel == name => address.clone(),
+            _ => None,
+        };
+        self.heard.wait(&format!("tunnel {name} has a name"), pick).await
     }
 
     /// Why a tunnel is not open: the word and the sentence.

@@ -10,6 +10,7 @@
 
 pub mod crowd;
 mod heard;
+pub mod java;
 mod lab;
 pub mod origins;
 pub mod path;

@@ -13,7 +13,7 @@ use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
 use spawnpoint_ops::Event;
 use spawnpoint_proto::{Protocol, RejectCode, Trust};
 use spawnpoint_relay::office::GrantChange;
-use spawnpoint_tests::{Host, Lab, free_ports, origins, soon, until};
+use spawnpoint_tests::{Host, Lab, free_ports, java, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -99,7 +99,11 @@ async fn a_host_keeps_its_port_while_others_come_and_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn players_of_an_agent_that_is_away_read_that_it_is_reconnecting() {
-    let lab = Lab::with(|config| config.links.resume_window = Duration::from_secs(3)).await;
+    let lab = Lab::with(|config| {
+        config.links.resume_window = Duration::from_secs(3);
+        config.players.hold = Duration::from_millis(200);
+    })
+    .await;
     let host = lab.host("desk", &["minecraft:127.0.0.1:9"]).await;
     let public = host.public("minecraft").await;
     drop(host);
@@ -113,6 +117,18 @@ async fn players_of_an_agent_that_is_away_read_that_it_is_reconnecting() {
         .unwrap();
     assert!(words.contains("reconnecting"), "{words}");
     assert!(lab.metric(r#"relay_players_denied_total{reason="no_agent"}"#) >= 1.0);
+    soon("after the window it is offline", async {
+        while !java::words(public, "play.example").await.contains("offline") {}
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_without_words_closes_when_its_agent_was_away_for_too_long() {
+    let lab = Lab::with(|config| config.links.resume_window = Duration::from_secs(1)).await;
+    let host = lab.host("desk", &["game=tcp:127.0.0.1:9"]).await;
+    let public = host.public("game").await;
+    drop(host);
     until("the port closes after the window", || {
         std::net::TcpStream::connect(public).is_err()
     })

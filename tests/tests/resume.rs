@@ -14,7 +14,7 @@ use spawnpoint_net::Channel;
 use spawnpoint_ops::Event;
 use spawnpoint_proto::Invite;
 use spawnpoint_tests::path::Path;
-use spawnpoint_tests::{Heard, Host, Lab, noise, origins, soon};
+use spawnpoint_tests::{Heard, Host, Lab, java, noise, origins, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
@@ -511,7 +511,8 @@ async fn players_of_a_draining_relay_are_told_in_the_words_of_their_game() {
     let (mut lab, echo) = (Lab::start().await, origins::echo().await);
     let host = lab.host("desk", &[&format!("minecraft:{echo}")]).await;
     let public = host.public("minecraft").await;
-    let player = TcpStream::connect(public).await.unwrap();
+    let mut player = TcpStream::connect(public).await.unwrap();
+    player.write_all(&java::join("play.example")).await.unwrap();
     host.heard
         .wait_count("the player is in", 1, |event| {
             matches!(event, Event::PlayerJoined { .. })

@@ -9,7 +9,9 @@
 //! path      notices that the way to the relay has changed under the link
 //! tunnels   what is open right now, by the relay's ids
 //! tcp udp   players
-//! origin    dialling a game server, and saying once that it is down
+//! origin    dialling a game server from the right address, and saying once that it is down
+//! wake      starting a game server when somebody joins, stopping it when nobody is there
+//! guests    who plays right now
 //! handover  an upgrade in place: everything goes to a successor
 //! follow    the configuration file while the agent runs
 //! remember  what `spawnpoint agent INVITE TUNNEL...` leaves for the next start
@@ -17,6 +19,7 @@
 
 mod connect;
 mod follow;
+mod guests;
 #[cfg(unix)]
 mod handover;
 mod link;
@@ -26,12 +29,14 @@ pub mod remember;
 mod tcp;
 mod tunnels;
 mod udp;
+mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_config::agent::AgentConfig;
 use spawnpoint_config::tunnel::Tunnel;
+use spawnpoint_core::token::SecretHash;
 use spawnpoint_core::tuning::{Line, Tuning};
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, Events};
@@ -43,9 +48,12 @@ use connect::Connector;
 #[cfg(unix)]
 use link::LinkHandle;
 use link::{Link, Surroundings};
+use origin::Sources;
+use wake::Sleepers;
 
 pub use connect::GiveUp;
 pub use follow::follow_file;
+pub use guests::{Guests, Shown};
 
 /// What an agent works with.
 #[derive(Clone, Debug)]
@@ -95,6 +103,7 @@ pub struct Agent {
     /// Relays that are not given up.
     relays: usize,
     events: Events,
+    guests: Guests,
     /// What goes to a successor.
     #[cfg(unix)]
     id: AgentId,
@@ -130,6 +139,10 @@ impl Agent {
             CancellationToken::new(),
             CancellationToken::new(),
         );
+        let guests = Guests::default();
+        let key = SecretHash::of_token(&settings.invite.token);
+        let sources = Sources::new(*key.as_bytes());
+        let sleepers = Sleepers::new(&parent);
         let around = |invite: &Invite| Surroundings {
             settings: AgentSettings {
                 invite: invite.clone(),
@@ -137,6 +150,9 @@ impl Agent {
             },
             tunnels: tunnels.clone(),
             events: events.clone(),
+            guests: guests.clone(),
+            sources: sources.clone(),
+            sleepers: sleepers.clone(),
             agent,
             leave: leave.clone(),
             parent: parent.clone(),
@@ -156,6 +172,7 @@ impl Agent {
     /// Never: there is one relay at least.
     fn run(relays: Vec<(Surroundings, Option<Link>)>, events: Events, id: AgentId) -> Self {
         let (first, _) = relays.first().expect("an agent has a relay");
+        let guests = first.guests.clone();
         let (scope, leave, hold) = (TaskScope::new(&first.parent), first.leave.clone(), first.hold.clone());
         // Every link's tasks end with the agent, also with one that is dropped.
         let alive = Arc::new(first.parent.clone().drop_guard());
@@ -190,6 +207,7 @@ impl Agent {
             end,
             relays: count,
             events,
+            guests,
             #[cfg(unix)]
             id,
             #[cfg(unix)]
@@ -197,6 +215,11 @@ impl Agent {
             #[cfg(unix)]
             hold,
         }
+    }
+
+    /// Who plays right now.
+    pub const fn guests(&self) -> &Guests {
+        &self.guests
     }
 
     /// Waits until the agent gives up, on every relay that it has; it never does on what can heal. Cancel-safe.

@@ -6,6 +6,7 @@ mod resume;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quinn::Connection;
@@ -28,11 +29,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::AgentSettings;
 use crate::connect::GiveUp;
-use crate::origin::Origin;
+use crate::guests::Guests;
+use crate::origin::{Origin, Sources};
 use crate::path::PathWatch;
-use crate::tcp;
+use crate::tcp::{self, Hall};
 use crate::tunnels::{OpenTunnel, OpenTunnels};
 use crate::udp::{Flows, Repairs};
+use crate::wake::Sleepers;
 
 /// A relay answers a hello as fast as it can open sockets.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
@@ -107,6 +110,9 @@ pub(crate) struct Surroundings {
     pub settings: AgentSettings,
     pub tunnels: watch::Receiver<Vec<Tunnel>>,
     pub events: Events,
+    pub guests: Guests,
+    pub sources: Sources,
+    pub sleepers: Sleepers,
     /// This process, for the relay's log.
     pub agent: AgentId,
     /// Cancelled to ask for a tidy end.
@@ -123,7 +129,9 @@ pub(crate) struct Surroundings {
 /// A link, with everything that outlives its carriers.
 pub(crate) struct Link {
     settings: AgentSettings,
-    events: Events,
+    hall: Hall,
+    sources: Sources,
+    sleepers: Sleepers,
     id: LinkId,
     host: String,
     /// What takes the link up again; `None` when the relay keeps no links.
@@ -160,7 +168,7 @@ struct Carriage {
 pub(crate) async fn run(around: &Surroundings, link: &mut Option<Link>, dialed: Dialed) -> LinkEnd {
     let Dialed { connection, endpoint } = dialed;
     let mut tunnels = around.tunnels.clone();
-    let wanted = tunnels.borrow_and_update().clone();
+    let wanted = expand(&tunnels.borrow_and_update());
     if link.as_ref().is_some_and(Link::is_expired) {
         *link = None;
     }
@@ -312,7 +320,7 @@ impl Link {
         if let Some(end) = self.is_hopeless() {
             return end;
         }
-        self.events.emit(Event::Ready {
+        self.hall.events.emit(Event::Ready {
             role: "agent",
             pid: Some(std::process::id()),
             listen: None,
@@ -343,9 +351,12 @@ impl Link {
                     Err(error) => Err(error.into()),
                 },
                 due = sessions.due() => self.tell(due, &mut writer).await,
-                _ = tell.tick() => self.tell(sessions.take_news(), &mut writer).await,
+                _ = tell.tick() => {
+                    self.hall.round_trip.store(connection.rtt().as_micros() as u64, Ordering::Relaxed);
+                    self.tell(sessions.take_news(), &mut writer).await
+                }
                 Ok(()) = tunnels.changed() => {
-                    let wanted = tunnels.borrow_and_update().clone();
+                    let wanted = expand(&tunnels.borrow_and_update());
                     self.change(wanted, &mut writer).await
                 }
                 _ = retry.tick() => self.retry(&mut writer).await,
@@ -369,7 +380,7 @@ impl Link {
         let visitors = tcp::Visitors {
             tunnels: self.open.clone(),
             sessions: self.sessions.clone(),
-            events: self.events.clone(),
+            hall: self.hall.clone(),
             epoch,
         };
         self.scope.spawn(tcp::meet(visitors, stream, self.players.clone()));
@@ -407,7 +418,7 @@ impl Link {
                     "the relay is going down, players may stay until its deadline"
                 );
                 let deadline_ms = away.deadline_ms.into();
-                self.events.emit(Event::Draining {
+                self.hall.events.emit(Event::Draining {
                     players: 0,
                     deadline_ms,
                 });
@@ -442,7 +453,7 @@ impl Link {
                     (refusal.code, refusal.text)
                 });
                 tracing::warn!(tunnel = %tunnel.name, reason = code.as_str(), text, "tunnel refused");
-                self.events.emit(Event::TunnelRefused {
+                self.hall.events.emit(Event::TunnelRefused {
                     host: None,
                     tunnel: tunnel.name.to_string(),
                     reason: code.as_str(),
@@ -473,11 +484,12 @@ impl Link {
         // Only now: whoever hears it may send the first packet at once.
         let public = host_port(&opened.public_host, opened.public_port);
         tracing::info!(tunnel = %name, public, origin = to, "tunnel open");
-        self.events.emit(Event::Tunnel {
+        self.hall.events.emit(Event::Tunnel {
             host: None,
             tunnel: name.to_string(),
             protocol: protocol.as_str(),
             public,
+            address: opened.address.clone(),
             origin: Some(to),
         });
     }
@@ -510,7 +522,7 @@ impl Link {
                 self.flows.close_tunnel(&open);
             }
             tracing::info!(tunnel = %tunnel.name, "tunnel closed");
-            self.events.emit(Event::TunnelClosed {
+            self.hall.events.emit(Event::TunnelClosed {
                 host: None,
                 tunnel: tunnel.name.to_string(),
             });
@@ -569,7 +581,10 @@ impl Link {
             name,
             address,
             self.settings.origin_timeout,
-            self.events.clone(),
+            tunnel.real_ip,
+            self.sources.clone(),
+            self.sleepers.of(tunnel),
+            self.hall.events.clone(),
         ))
     }
 }
@@ -587,16 +602,28 @@ fn request(tunnel: &Tunnel) -> TunnelRequest {
         protocol: tunnel.protocol,
         public_port: tunnel.public_port,
         // A port that players know from the game need not be typed.
-        preferred_port: Some(tunnel.game.map_or(tunnel.origin.port, |game| game.default_port())),
-        game: tunnel.game.map(|game| game.as_str().to_owned()),
+        preferred_port: Some(tunnel.preferred_port()),
+        game: tunnel.game.map(str::to_owned),
         redundancy: tunnel.redundancy.then_some(true),
+        speaks: tunnel.dialect.map(|dialect| dialect.as_str().to_owned()),
+        names: (!tunnel.names.is_empty()).then(|| tunnel.names.iter().map(ToString::to_string).collect()),
+        away: tunnel.away.clone(),
     }
+}
+
+/// A tunnel for each port of each that is configured.
+fn expand(tunnels: &[Tunnel]) -> Vec<Tunnel> {
+    tunnels.iter().flat_map(Tunnel::expand).collect()
 }
 
 /// Whether a changed tunnel is the same to the relay, which does not know the game server.
 fn is_same_for_relay(one: &Tunnel, other: &Tunnel) -> bool {
-    (one.protocol, one.public_port, one.game, one.redundancy)
-        == (other.protocol, other.public_port, other.game, other.redundancy)
+    // A wish for a port that is free has come true already.
+    let settled = |tunnel| TunnelRequest {
+        preferred_port: None,
+        ..request(tunnel)
+    };
+    settled(one) == settled(other)
 }
 
 fn closed(error: &quinn::ConnectionError) -> LinkEnd {

@@ -101,14 +101,18 @@ fn render(invite: &Invite, tunnels: &[Tunnel]) -> String {
          # The invite is a secret: whoever has it can take this host's place.\ninvite = \"{invite}\"\n"
     );
     for tunnel in tunnels {
-        let kind = match tunnel.game {
-            Some(game) => format!("preset = \"{}\"", game.as_str()),
+        let kind = match tunnel.preset {
+            Some(preset) => format!("preset = \"{}\"", preset.word),
             None => format!("protocol = \"{}\"", tunnel.protocol),
+        };
+        let range = match tunnel.count {
+            1 => String::new(),
+            _ => format!("-{}", tunnel.last_port()),
         };
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n[[tunnel]]\nname = \"{}\"\n{kind}\norigin = \"{}\"\n",
+            "\n[[tunnel]]\nname = \"{}\"\n{kind}\norigin = \"{}{range}\"\n",
             tunnel.name, tunnel.origin
         );
         if let Some(port) = tunnel.public_port {

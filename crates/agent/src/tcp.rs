@@ -1,17 +1,18 @@
 //! One TCP player, from the relay's stream to the game server.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use spawnpoint_net::{
-    Ends, Halves, LocalSocket, Meter, Opening, PlayerStream, Session, SessionEnd, Sessions, StreamError, read_header,
+    Ends, Halves, LocalSocket, Opening, PlayerStream, Session, SessionEnd, Sessions, StreamError, read_header,
 };
 use spawnpoint_ops::{Event, Events};
-use spawnpoint_proto::stream::StreamHeader;
+use spawnpoint_proto::stream::{Purpose, StreamHeader};
 use spawnpoint_proto::{ResetCode, SessionId};
 
+use crate::guests::{Guest, Guests};
 use crate::tunnels::{OpenTunnel, OpenTunnels};
 
 /// A relay sends the header with the stream's first packet.
@@ -21,7 +22,7 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Visitors {
     pub tunnels: OpenTunnels,
     pub sessions: Arc<Sessions>,
-    pub events: Events,
+    pub hall: Hall,
     /// The carrier that the player came on.
     pub epoch: u64,
 }
@@ -35,11 +36,13 @@ pub(crate) async fn meet(visitors: Visitors, mut stream: PlayerStream, place: Ar
             session,
             player,
             local,
+            purpose,
         })) => Opening {
             session,
             tunnel,
             player,
             local,
+            purpose,
         },
         Ok(Ok(StreamHeader::Resume { session, from, taken })) => return visitors.go_on(stream, session, from, taken),
         Ok(Err(StreamError::Ended(_))) => return,
@@ -68,7 +71,7 @@ pub(crate) async fn meet(visitors: Visitors, mut stream: PlayerStream, place: Ar
         session,
     };
     scope.spawn(async move {
-        play(&tunnel, visitors.events, entry).await;
+        play(&tunnel, &visitors.hall, entry).await;
         drop(place);
     });
 }
@@ -111,23 +114,39 @@ impl Drop for Entry {
     }
 }
 
-async fn play(tunnel: &OpenTunnel, events: Events, entry: Entry) {
-    match tunnel.origin.connect().await {
-        Ok(socket) => carry(tunnel, events, entry, LocalSocket::new(socket)).await,
+async fn play(tunnel: &OpenTunnel, hall: &Hall, entry: Entry) {
+    let Opening {
+        player, local, purpose, ..
+    } = entry.session.opening;
+    match tunnel.origin.connect(player, local, purpose).await {
+        Ok(socket) => carry(tunnel, hall, entry, LocalSocket::new(socket)).await,
         Err(code) => entry.session.cut(code),
     }
 }
 
 /// Carries a player whose game server has been reached, until the session ends.
-pub(crate) async fn carry(tunnel: &OpenTunnel, events: Events, entry: Entry, socket: LocalSocket) {
-    let Opening { session, player, .. } = entry.session.opening;
+pub(crate) async fn carry(tunnel: &OpenTunnel, hall: &Hall, entry: Entry, socket: LocalSocket) {
+    let Opening {
+        session,
+        player,
+        purpose,
+        ..
+    } = entry.session.opening;
     entry.session.set_socket(socket.get());
-    let visit = Visit::begin(events, tunnel, session.to_string(), player);
-    let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
+    // A relay that asks for the server's entry in the server list is no guest.
+    let visit = (purpose == Purpose::Play).then(|| Visit::begin(hall, tunnel, session.to_string(), player));
+    if let (Some(visit), Ok(source)) = (&visit, socket.get().local_addr()) {
+        visit.is_seen_as(source.ip());
+    }
+    let _awake = visit.as_ref().map(|_| tunnel.origin.enter());
+    let traffic = visit
+        .as_ref()
+        .map_or_else(Default::default, |visit| visit.traffic.clone());
+    let [up, down] = &*traffic;
     let ends = Ends {
         socket: socket.get(),
-        outgoing: &down,
-        incoming: &up,
+        outgoing: down,
+        incoming: up,
         head: None,
     };
     let mut halves = Halves::default();
@@ -136,8 +155,17 @@ pub(crate) async fn carry(tunnel: &OpenTunnel, events: Events, entry: Entry, soc
         SessionEnd::Finished => socket.finish(),
         _ => drop(socket),
     }
-    visit.end(end.as_str(), up.total(), down.total());
+    visit.into_iter().for_each(|visit| visit.end(end.as_str()));
     entry.session.settle(end, &mut halves).await;
+}
+
+/// Where the players of one link are in.
+#[derive(Clone, Debug)]
+pub(crate) struct Hall {
+    pub events: Events,
+    pub guests: Guests,
+    /// The round trip to the relay, in microseconds.
+    pub round_trip: Arc<AtomicU64>,
 }
 
 /// A player who is in; dropping it reports that they left.
@@ -149,12 +177,15 @@ pub(crate) struct Visit {
     session: String,
     started: tokio::time::Instant,
     end: &'static str,
-    bytes: [u64; 2],
+    guest: Guest,
+    /// Bytes from and to the player.
+    pub traffic: Arc<[AtomicU64; 2]>,
 }
 
 impl Visit {
     /// Reports that `player` is in.
-    pub fn begin(events: Events, tunnel: &OpenTunnel, session: String, player: SocketAddr) -> Self {
+    pub fn begin(hall: &Hall, tunnel: &OpenTunnel, session: String, player: SocketAddr) -> Self {
+        let events = hall.events.clone();
         let (name, protocol) = (tunnel.tunnel.name.to_string(), tunnel.tunnel.protocol.as_str());
         tracing::info!(tunnel = name, session, "player joined");
         tracing::debug!(session, %player, "player address");
@@ -165,28 +196,38 @@ impl Visit {
             session: session.clone(),
             player,
         });
-        let started = tokio::time::Instant::now();
+        let traffic = Arc::default();
+        let guest = hall
+            .guests
+            .enter(&tunnel.tunnel.name, protocol, player, &traffic, &hall.round_trip);
         Self {
             events,
             tunnel: name,
             protocol,
             session,
-            started,
+            started: tokio::time::Instant::now(),
             end: "tunnel_closed",
-            bytes: [0; 2],
+            guest,
+            traffic,
+        }
+    }
+
+    /// Notes the address that the game server sees, if it is the player's own.
+    pub fn is_seen_as(&self, source: IpAddr) {
+        if source.is_loopback() && source != IpAddr::from(Ipv4Addr::LOCALHOST) && source.is_ipv4() {
+            self.guest.is_seen_as(source);
         }
     }
 
     /// Notes how it ended; dropping reports it.
-    pub fn end(mut self, end: &'static str, up: u64, down: u64) {
+    pub fn end(mut self, end: &'static str) {
         self.end = end;
-        self.bytes = [up, down];
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        let [up, down] = self.bytes;
+        let [up, down] = [0, 1].map(|at: usize| self.traffic[at].load(Ordering::Relaxed));
         tracing::info!(
             tunnel = self.tunnel,
             session = self.session,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +12,7 @@ use spawnpoint_core::flow::{DropReason, FlowMirror, Limits, Received};
 #[cfg(unix)]
 use spawnpoint_net::Descriptors;
 use spawnpoint_net::{Clock, DatagramOutbox, Sessions, TaskScope};
-use spawnpoint_ops::{Event, Events};
+use spawnpoint_ops::Event;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
 use spawnpoint_proto::repair::is_repair;
 use spawnpoint_proto::{FlowId, Violation};
@@ -22,9 +22,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 #[cfg(unix)]
 use crate::handover::state::HandedFlow;
-use crate::origin::Origin;
-use crate::tcp::Visit;
+use crate::origin::{Introduction, Origin};
+use crate::tcp::{Hall, Visit};
 use crate::tunnels::{OpenTunnel, OpenTunnels};
+use crate::wake::Awake;
 
 /// Players of one link at once; the relay's own limits are lower.
 const MAX_FLOWS: usize = 65_536;
@@ -49,7 +50,7 @@ std::thread_local! {
 /// The flows of one link.
 pub(crate) struct Flows {
     clock: Clock,
-    events: Events,
+    hall: Hall,
     tunnels: OpenTunnels,
     outbox: DatagramOutbox,
     mirror: Mutex<FlowMirror<Flow>>,
@@ -72,6 +73,8 @@ struct Flow {
     pipe: Arc<Pipe>,
     tunnel: Arc<OpenTunnel>,
     visit: Visit,
+    /// Keeps the server from being stopped.
+    _awake: Option<Awake>,
     _task: DropGuard,
 }
 
@@ -80,8 +83,10 @@ struct Flow {
 struct Pipe {
     origin: Arc<Origin>,
     state: Mutex<PipeState>,
-    up: AtomicU64,
-    down: AtomicU64,
+    /// How the server is told who the player is, once the socket is open.
+    introduction: OnceLock<Introduction>,
+    /// Bytes from and to the player.
+    traffic: Arc<[AtomicU64; 2]>,
 }
 
 #[derive(Debug)]
@@ -93,7 +98,7 @@ enum PipeState {
 
 impl Flows {
     pub fn new(
-        events: Events,
+        hall: Hall,
         tunnels: OpenTunnels,
         outbox: DatagramOutbox,
         clock: Clock,
@@ -107,7 +112,7 @@ impl Flows {
         };
         Self {
             clock,
-            events,
+            hall,
             tunnels,
             outbox,
             mirror: Mutex::new(FlowMirror::new(limits)),
@@ -211,29 +216,31 @@ impl Flows {
         socket: Option<Arc<UdpSocket>>,
         scope: &TaskScope,
     ) -> Flow {
+        let visit = Visit::begin(&self.hall, &tunnel, format!("udp-{id}"), announced.player);
         let pipe = Arc::new(Pipe {
             origin: tunnel.origin.clone(),
             state: Mutex::new(PipeState::Waiting(VecDeque::new())),
-            up: AtomicU64::new(0),
-            down: AtomicU64::new(0),
+            introduction: OnceLock::new(),
+            traffic: visit.traffic.clone(),
         });
         let token = CancellationToken::new();
-        let visit = Visit::begin(self.events.clone(), &tunnel, format!("udp-{id}"), announced.player);
         let (flows, served, stopped) = (self.clone(), (tunnel.clone(), pipe.clone()), token.clone());
+        let player = announced.player;
         scope.spawn(async move {
             let (tunnel, pipe) = served;
             tokio::select! {
                 biased; // a closed flow sends nothing more
                 () = stopped.cancelled() => {}
                 () = flows.hold.cancelled() => {}
-                () = flows.serve(id, &tunnel, &pipe, socket) => {}
+                () = flows.serve(id, player, &tunnel, &pipe, socket) => {}
             }
         });
         Flow {
             player: announced.player,
             pipe,
-            tunnel,
             visit,
+            _awake: tunnel.origin.enter(),
+            tunnel,
             _task: token.drop_guard(),
         }
     }
@@ -252,8 +259,8 @@ impl Flows {
                 tunnel,
                 player: flow.player,
                 socket: descriptors.add(socket.clone()),
-                up: flow.pipe.up.load(Ordering::Relaxed),
-                down: flow.pipe.down.load(Ordering::Relaxed),
+                up: flow.pipe.traffic[0].load(Ordering::Relaxed),
+                down: flow.pipe.traffic[1].load(Ordering::Relaxed),
                 last_packet: Some(last_packet),
             })
         };
@@ -277,8 +284,8 @@ impl Flows {
             player: handed.player,
         };
         let entry = self.enter(handed.flow, announced, tunnel, Some(socket), scope);
-        entry.pipe.up.store(handed.up, Ordering::Relaxed);
-        entry.pipe.down.store(handed.down, Ordering::Relaxed);
+        entry.pipe.traffic[0].store(handed.up, Ordering::Relaxed);
+        entry.pipe.traffic[1].store(handed.down, Ordering::Relaxed);
         // More than the table holds were never open.
         let last_packet = handed.last_packet.unwrap_or(0);
         let _ = self.mirror().restore(self.clock.now(), handed.flow, last_packet, entry);
@@ -287,13 +294,28 @@ impl Flows {
     }
 
     /// Opens the flow's socket, hands over what has waited for it, then carries the server's packets back.
-    async fn serve(&self, id: FlowId, tunnel: &OpenTunnel, pipe: &Pipe, socket: Option<Arc<UdpSocket>>) {
+    async fn serve(
+        &self,
+        id: FlowId,
+        player: SocketAddr,
+        tunnel: &OpenTunnel,
+        pipe: &Pipe,
+        socket: Option<Arc<UdpSocket>>,
+    ) {
         let opened = match socket {
-            Some(socket) => socket.writable().await.map(|()| socket),
-            None => tunnel.origin.open_udp().await.map(Arc::new),
+            // Whoever had it before has introduced the player.
+            Some(socket) => {
+                let server = socket.peer_addr().unwrap_or(player);
+                let again = tunnel.origin.introduction(player, server).again();
+                socket.writable().await.map(|()| (socket, again))
+            }
+            None => {
+                let opened = tunnel.origin.open_udp(player).await;
+                opened.map(|(socket, introduction)| (Arc::new(socket), introduction))
+            }
         };
-        let socket = match opened {
-            Ok(socket) => socket,
+        let (socket, introduction) = match opened {
+            Ok(opened) => opened,
             Err(_) => {
                 self.drop_packet(DropReason::OriginRefused);
                 self.tell(id, Kind::Close);
@@ -301,7 +323,12 @@ impl Flows {
                 return closed.into_iter().for_each(|flow| end(flow, "origin_unreachable"));
             }
         };
-        pipe.open(socket.clone())
+        if let Ok(source) = socket.local_addr()
+            && let Some(flow) = self.mirror().get(id)
+        {
+            flow.visit.is_seen_as(source.ip());
+        }
+        pipe.open(socket.clone(), introduction)
             .into_iter()
             .for_each(|reason| self.drop_packet(reason));
         let outbox = self.outbox.with_redundancy(tunnel.tunnel.redundancy);
@@ -309,7 +336,7 @@ impl Flows {
             match receive(&socket, |packet| self.on_origin_packet(id, &outbox, packet)).await {
                 Ok(length) => {
                     tunnel.origin.is_up();
-                    pipe.down.fetch_add(length as u64, Ordering::Relaxed);
+                    pipe.traffic[1].fetch_add(length as u64, Ordering::Relaxed);
                 }
                 // The server's machine says that nobody listens on the port: this player's packets are lost until somebody does.
                 Err(error) if is_refusal(&error) => {
@@ -386,7 +413,7 @@ impl Flows {
             let count = self.drops[reason as usize].swap(0, Ordering::Relaxed);
             if count > 0 {
                 tracing::debug!(reason = reason.as_str(), count, "datagrams dropped");
-                self.events.emit(Event::DatagramsDropped {
+                self.hall.events.emit(Event::DatagramsDropped {
                     reason: reason.as_str(),
                     count,
                 });
@@ -430,6 +457,13 @@ impl Pipe {
     }
 
     fn send_on(&self, socket: &UdpSocket, packet: &[u8]) -> Result<(), DropReason> {
+        match self.introduction.get() {
+            Some(Introduction::Every(header)) => self.send_plain(socket, &[header, packet].concat()),
+            _ => self.send_plain(socket, packet),
+        }
+    }
+
+    fn send_plain(&self, socket: &UdpSocket, packet: &[u8]) -> Result<(), DropReason> {
         let mut sent = socket.try_send(packet);
         let mut earlier = Ok(());
         if let Err(error) = &sent
@@ -442,7 +476,7 @@ impl Pipe {
         }
         match sent {
             Ok(_) => {
-                self.up.fetch_add(packet.len() as u64, Ordering::Relaxed);
+                self.traffic[0].fetch_add(packet.len() as u64, Ordering::Relaxed);
                 earlier
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(DropReason::SocketFull),
@@ -451,12 +485,23 @@ impl Pipe {
     }
 
     /// Sends what has waited, in order, and lets further packets pass; returns what could not be sent.
-    fn open(&self, socket: Arc<UdpSocket>) -> Vec<DropReason> {
+    fn open(&self, socket: Arc<UdpSocket>, introduction: Introduction) -> Vec<DropReason> {
         let mut state = self.state();
-        let waiting = match &mut *state {
+        let mut waiting = match &mut *state {
             PipeState::Waiting(packets) => std::mem::take(packets),
             PipeState::Open(_) => VecDeque::new(),
         };
+        match &introduction {
+            Introduction::First(header) => {
+                if let Some(first) = waiting.front_mut() {
+                    *first = [&header[..], &first[..]].concat().into();
+                }
+            }
+            Introduction::Apart(header) => waiting.push_front(header.clone()),
+            Introduction::None | Introduction::Every(_) => {}
+        }
+        // Fails only for a flow that is opened twice, which none is.
+        let _ = self.introduction.set(introduction);
         let failed = waiting
             .iter()
             .filter_map(|packet| self.send_on(&socket, packet).err())
@@ -471,11 +516,7 @@ impl Pipe {
 }
 
 fn end(flow: Flow, reason: &'static str) {
-    let (up, down) = (
-        flow.pipe.up.load(Ordering::Relaxed),
-        flow.pipe.down.load(Ordering::Relaxed),
-    );
-    flow.visit.end(reason, up, down);
+    flow.visit.end(reason);
 }
 
 fn is_full(waiting: &VecDeque<Bytes>) -> bool {

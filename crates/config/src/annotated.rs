@@ -41,7 +41,8 @@ fn every_example_is_accepted() {
         [
             "survival=minecraft@25565",
             "bedrock:192.168.1.20:19132",
-            "voice=udp:24454"
+            "voice=udp:24454",
+            "wiki=tcp:8443"
         ]
     );
     assert!(agent.tunnels[2].redundancy && !agent.tunnels[1].redundancy);

@@ -319,6 +319,26 @@ impl<'d, 'a> Section<'d, 'a> {
         })
     }
 
+    /// A list of texts that `parse` understands.
+    pub(crate) fn list<T>(
+        &mut self,
+        key: &str,
+        rule: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        self.read(key, None, rule, |value| {
+            let values = value
+                .as_array()
+                .ok_or_else(|| wrong_type("a list in brackets", value))?;
+            let text = |value: &Spanned<Value<'_>>| {
+                let value = value.get_ref();
+                let text = value.as_str().ok_or_else(|| wrong_type("texts in quotes", value))?;
+                parse(text)
+            };
+            values.iter().map(text).collect()
+        })
+    }
+
     /// Text that must not appear in a message.
     pub(crate) fn secret<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let value = self.take(key)?;

@@ -15,6 +15,7 @@ mod document;
 mod error;
 pub mod link;
 pub mod log;
+pub mod preset;
 pub mod relay;
 mod report;
 mod stamp;

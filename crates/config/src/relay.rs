@@ -4,13 +4,20 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+use spawnpoint_core::hostname::Hostname;
 use spawnpoint_core::port::PortSet;
+use spawnpoint_proto::control::MAX_AWAY;
+use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
 
 use crate::ConfigError;
 use crate::document::{self, Document};
 use crate::link::{self, Transport};
 use crate::log::Log;
 use crate::tunnel::is_host;
+
+/// No shared port.
+const OFF: &str = "off";
 
 /// Everything that `relay.toml` can say; `Default` is a relay without any file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +28,14 @@ pub struct RelayConfig {
     pub public_host: Option<String>,
     /// Where hosts, reserved ports and the relay's own certificate are kept; the system's usual place when absent.
     pub data_dir: Option<PathBuf>,
+    /// The name under which every tunnel has a name of its own, and the shared ports with it.
+    pub domain: Option<Hostname>,
     /// The players' side.
     pub players: Players,
+    /// Public ports that lead to many hosts by name.
+    pub shared: Shared,
+    /// What players read while a server is away.
+    pub away: Away,
     /// The agents' side.
     pub links: Links,
     /// What the relay shows to agents.
@@ -54,6 +67,50 @@ pub struct Players {
     pub new_players_burst: u32,
     /// How long a UDP player may be silent before its flow is forgotten.
     pub udp_idle: Duration,
+    /// How long a player who logs in waits for an agent that is reconnecting.
+    pub hold: Duration,
+    /// How long a player may take to say whom they want, where that has to be known.
+    pub hello_timeout: Duration,
+    /// For how long a server's entry for the server list is told again, instead of asking the server.
+    pub list_cache: Duration,
+    /// From where connections begin with the PROXY protocol.
+    pub proxy_from: Vec<IpNet>,
+}
+
+/// `[shared]`: public ports that lead to many hosts, told apart by the name that players ask for. They are open when the relay has a `domain`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shared {
+    /// For Minecraft: Java Edition.
+    pub minecraft: PortSet,
+    /// For TLS.
+    pub tls: PortSet,
+    /// For HTTP/1.
+    pub http: PortSet,
+    /// For QUIC.
+    pub quic: PortSet,
+    /// Who gets players that ask for no name, or for one that nobody has: host and tunnel.
+    pub default: Option<(HostName, TunnelName)>,
+}
+
+/// `[away]`: what players of a game read that we know, while its server is away.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Away {
+    /// The agent was here a moment ago.
+    pub reconnecting: String,
+    /// The server is being started.
+    pub starting: String,
+    /// The server sleeps, and starts when somebody joins.
+    pub asleep: String,
+    /// The agent is here, the server is not.
+    pub down: String,
+    /// Neither is; `{ago}` is how long.
+    pub offline: String,
+    /// Nobody has the name that was asked for.
+    pub unknown: String,
+    /// The label in place of the player count.
+    pub version: String,
+    /// A picture of 64 by 64 pixels, PNG, for servers that have shown none.
+    pub icon: Option<PathBuf>,
 }
 
 /// `[links]`: the connections to agents.
@@ -118,7 +175,10 @@ impl Default for RelayConfig {
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), spawnpoint_proto::DEFAULT_PORT),
             public_host: None,
             data_dir: None,
+            domain: None,
             players: Players::default(),
+            shared: Shared::default(),
+            away: Away::default(),
             links: Links::default(),
             certificate: Certificate::default(),
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 7844))),
@@ -140,6 +200,56 @@ impl Default for Players {
             new_players_per_address: 10,
             new_players_burst: 40,
             udp_idle: Duration::from_secs(60),
+            hold: Duration::from_secs(20),
+            hello_timeout: Duration::from_secs(5),
+            list_cache: Duration::from_secs(5),
+            proxy_from: Vec::new(),
+        }
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let port = Dialect::Minecraft.default_port();
+        Self {
+            minecraft: PortSet::range(port..=port),
+            tls: PortSet::default(),
+            http: PortSet::default(),
+            quic: PortSet::default(),
+            default: None,
+        }
+    }
+}
+
+impl Shared {
+    /// The ports for a dialect.
+    pub const fn ports(&self, dialect: Dialect) -> &PortSet {
+        match dialect {
+            Dialect::Minecraft => &self.minecraft,
+            Dialect::Tls => &self.tls,
+            Dialect::Http => &self.http,
+            Dialect::Quic => &self.quic,
+        }
+    }
+
+    /// The dialect of a shared port.
+    pub fn dialect_at(&self, protocol: Protocol, port: u16) -> Option<Dialect> {
+        let mut all = Dialect::ALL.into_iter();
+        all.find(|dialect| dialect.protocol() == protocol && self.ports(*dialect).contains(port))
+    }
+}
+
+impl Default for Away {
+    fn default() -> Self {
+        Self {
+            reconnecting: "This server is reconnecting. Try again in a moment.".to_owned(),
+            starting: "This server is starting. Join again in a moment.".to_owned(),
+            asleep: "This server is asleep. Join to wake it.".to_owned(),
+            down: "This server is not running right now. Try again later.".to_owned(),
+            offline: "This server is offline, last seen {ago} ago.".to_owned(),
+            unknown: "There is no server of this name here. Check the address.".to_owned(),
+            version: "Offline".to_owned(),
+            icon: None,
         }
     }
 }
@@ -189,7 +299,14 @@ impl RelayConfig {
             public_host,
         );
         let data_dir = top.path("data_dir");
+        let rule = "a host name such as \"play.example.org\"";
+        let domain = top.text("domain", None, rule, |text| {
+            text.parse::<Hostname>().map_err(|error| error.to_string())
+        });
         Self {
+            domain,
+            shared: Shared::read(document),
+            away: Away::read(document),
             listen,
             public_host,
             data_dir,
@@ -244,6 +361,97 @@ impl Players {
                 default.udp_idle,
                 Duration::from_secs(5)..=Duration::from_secs(3_600),
             ),
+            hold: players.duration("hold", default.hold, Duration::ZERO..=Duration::from_secs(60)),
+            hello_timeout: players.duration(
+                "hello_timeout",
+                default.hello_timeout,
+                Duration::from_millis(500)..=Duration::from_secs(60),
+            ),
+            list_cache: players.duration(
+                "list_cache",
+                default.list_cache,
+                Duration::ZERO..=Duration::from_secs(300),
+            ),
+            proxy_from: players
+                .list(
+                    "proxy_from",
+                    "prefixes such as [\"10.0.0.0/8\", \"2001:db8::/32\"]",
+                    |text| {
+                        let one = text.parse::<IpAddr>().map(IpNet::from);
+                        one.or_else(|_| text.parse())
+                            .map_err(|_| format!("`{text}` is no prefix"))
+                    },
+                )
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl Shared {
+    fn read(document: &mut Document<'_>) -> Self {
+        let default = Self::default();
+        let mut shared = document.section("shared");
+        let mut ports = |dialect: Dialect| {
+            let shown = match default.ports(dialect) {
+                ports if ports.is_empty() => format!("{OFF:?}"),
+                ports => format!("\"{ports}\""),
+            };
+            let rule = "ports such as \"443\" or \"25565,25575\", or \"off\"";
+            let read = shared.text(dialect.as_str(), Some(&shown), rule, |text| match text.trim() {
+                OFF => Ok(PortSet::default()),
+                ports => ports.parse::<PortSet>().map_err(|error| error.to_string()),
+            });
+            read.unwrap_or_else(|| default.ports(dialect).clone())
+        };
+        let [minecraft, tls, http, quic] = Dialect::ALL.map(&mut ports);
+        let sets = [&minecraft, &tls, &http];
+        let doubled = sets.iter().enumerate().find_map(|(at, set)| {
+            let mut others = sets[..at].iter().flat_map(|set| set.iter());
+            others.find(|port| set.contains(*port))
+        });
+        if let Some(port) = doubled {
+            shared.mistake(
+                "",
+                &format!("port {port} is shared twice: it can only speak one of minecraft, tls and http"),
+            );
+        }
+        let rule = "a host and a tunnel of it, such as \"desk/minecraft\"";
+        let default = shared.text("default", None, rule, |text| {
+            let (host, tunnel) = text.split_once('/').ok_or_else(String::new)?;
+            let host = host.parse::<HostName>().map_err(|error| error.to_string())?;
+            Ok((host, tunnel.parse::<TunnelName>().map_err(|error| error.to_string())?))
+        });
+        Self {
+            minecraft,
+            tls,
+            http,
+            quic,
+            default,
+        }
+    }
+}
+
+impl Away {
+    fn read(document: &mut Document<'_>) -> Self {
+        let default = Self::default();
+        let mut away = document.section("away");
+        let mut text = |key: &str, default: String| {
+            let rule = format!("a line or two of text, at most {MAX_AWAY} bytes");
+            let read = away.text(key, Some(&format!("{default:?}")), &rule, |text| match text.len() {
+                ..=MAX_AWAY => Ok(text.to_owned()),
+                _ => Err(String::new()),
+            });
+            read.unwrap_or(default)
+        };
+        Self {
+            reconnecting: text("reconnecting", default.reconnecting),
+            starting: text("starting", default.starting),
+            asleep: text("asleep", default.asleep),
+            down: text("down", default.down),
+            offline: text("offline", default.offline),
+            unknown: text("unknown", default.unknown),
+            version: text("version", default.version),
+            icon: away.path("icon"),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use spawnpoint_proto::{Protocol, RefusalCode};
 
+use crate::hostname::Pattern;
 use crate::port::PortSet;
 
 /// A moment of the calendar, in seconds since 1970-01-01 UTC.
@@ -66,8 +67,8 @@ pub struct Grant {
     pub protocols: ProtocolSet,
     /// Public ports of its tunnels.
     pub ports: PortRule,
-    /// Host names it may claim on shared ports, lower-case; `*.example.org` allows every name under it.
-    pub hostnames: Vec<String>,
+    /// Host names it may claim on shared ports; `*.example.org` allows every name under it.
+    pub hostnames: Vec<Pattern>,
     /// How many players may be on all its tunnels together; `None` leaves only the relay's own limit.
     pub max_players: Option<NonZeroU32>,
     /// When the grant ends by itself.
@@ -99,6 +100,11 @@ impl Grant {
             PortRule::Pool => pool,
             PortRule::Only(ports) => ports,
         }
+    }
+
+    /// Whether a tunnel of this host may have `name`, beside what every tunnel has of the relay's own domain.
+    pub fn allows_name(&self, name: &Pattern) -> bool {
+        self.hostnames.iter().any(|granted| granted.covers(name))
     }
 
     /// Checks a tunnel with this `protocol` and, when it asks for a certain one, this public `port`.

@@ -1,5 +1,6 @@
 //! Sets of public ports, as people write them: `25565,30000-30010`.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -32,6 +33,16 @@ impl PortSet {
     pub fn and(mut self, ports: RangeInclusive<u16>) -> Self {
         self.0.push((*ports.start(), *ports.end()));
         Self::from_ranges(self.0)
+    }
+
+    /// The set without `ports`.
+    #[must_use]
+    pub fn without(&self, ports: &HashSet<u16>) -> Self {
+        let is_left = |port: &u16| !ports.contains(port);
+        match ports.is_empty() {
+            true => self.clone(),
+            false => Self::from_ranges(self.iter().filter(is_left).map(|port| (port, port)).collect()),
+        }
     }
 
     /// Whether `port` is in the set.

@@ -1,15 +1,17 @@
-//! Where a player goes: from a public port to a tunnel of a link.
+//! Where a player goes: from a public port, or a name on a shared one, to a tunnel of a link.
 //!
 //! The [`Registry`] is the book of one relay: which links there are, which tunnels they hold, which public port leads to which of them. It decides
 //! takeovers: a tunnel has one link at a time, and the newest that opens its name has it. What players' tasks read is a [`RouteTable`], an unchanging
-//! copy of the book.
+//! copy of the book. A tunnel whose players can be answered without it stays in the book when its agent is gone, so that they are.
 //!
 //! A link is whatever the caller says (`L`), ports come claimed from the directory, and sockets are opened by `relay::registry` to follow this book.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use spawnpoint_proto::{LinkId, Protocol, Time, TunnelId, TunnelName};
+use spawnpoint_proto::{Dialect, LinkId, Protocol, Time, TunnelId, TunnelName};
+
+use crate::hostname::{Pattern, parents};
 
 /// The number of a host in the directory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -29,6 +31,12 @@ pub struct TunnelSpec {
     pub port: u16,
     /// The game behind it, for the words of a refusal.
     pub game: Option<String>,
+    /// What its players' first bytes are written in, when that is known.
+    pub dialect: Option<Dialect>,
+    /// Its names on the shared ports of that dialect.
+    pub names: Vec<Pattern>,
+    /// Whether its players are answered as long as it is anybody's, and so its port stays open.
+    pub is_lasting: bool,
 }
 
 /// Where one public port leads.
@@ -40,29 +48,59 @@ pub struct Route<L> {
     pub name: TunnelName,
     /// The game behind it.
     pub game: Option<String>,
+    /// What its players' first bytes are written in.
+    pub dialect: Option<Dialect>,
     /// The link that serves it now and the tunnel's id there; `None` while the agent is away.
     pub target: Option<(L, TunnelId)>,
+    /// Whether the agent is not expected back any moment.
+    pub is_gone: bool,
 }
 
-/// Every public port and where it leads.
+/// Every public port and where it leads, and which names lead there too.
 #[derive(Clone, Debug)]
-pub struct RouteTable<L>(HashMap<PublicPort, Route<L>>);
+pub struct RouteTable<L> {
+    ports: HashMap<PublicPort, Route<L>>,
+    exact: HashMap<Dialect, HashMap<Box<str>, PublicPort>>,
+    under: HashMap<Dialect, HashMap<Box<str>, PublicPort>>,
+}
 
 impl<L> Default for RouteTable<L> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self {
+            ports: HashMap::new(),
+            exact: HashMap::new(),
+            under: HashMap::new(),
+        }
     }
 }
 
 impl<L> RouteTable<L> {
     /// Where `port` leads.
     pub fn get(&self, port: PublicPort) -> Option<&Route<L>> {
-        self.0.get(&port)
+        self.ports.get(&port)
+    }
+
+    /// Where `name`, in the form of a [`Hostname`](crate::hostname::Hostname), leads on a shared port: the tunnel with just this name, else the one with
+    /// the longest `*.NAME` that it is under.
+    pub fn by_name(&self, dialect: Dialect, name: &str) -> Option<&Route<L>> {
+        let exact = self.exact.get(&dialect).and_then(|names| names.get(name));
+        let under = || {
+            let names = self.under.get(&dialect)?;
+            parents(name).find_map(|parent| names.get(parent))
+        };
+        self.ports.get(exact.or_else(under)?)
+    }
+
+    /// The tunnel of this host that has this name and is open or awaited.
+    pub fn of_tunnel(&self, host: HostNumber, name: &TunnelName) -> Option<&Route<L>> {
+        self.ports
+            .values()
+            .find(|route| route.host == host && route.name == *name)
     }
 
     /// The public ports.
     pub fn ports(&self) -> impl Iterator<Item = PublicPort> + '_ {
-        self.0.keys().copied()
+        self.ports.keys().copied()
     }
 }
 
@@ -91,14 +129,30 @@ struct Tunnel {
     protocol: Protocol,
     port: u16,
     game: Option<String>,
+    dialect: Option<Dialect>,
+    names: Vec<Pattern>,
+    is_lasting: bool,
     holder: Holder,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Holder {
     Link(LinkId, TunnelId),
-    /// Nobody; the port closes at this moment.
+    /// Nobody; at this moment the port closes, or stays open for words only.
     Nobody(Time),
+    /// Nobody, and nobody is expected.
+    Gone,
+}
+
+/// Whether an agent that goes comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Return {
+    /// Any moment: it has not said goodbye.
+    Soon,
+    /// Some day.
+    Perhaps,
+    /// It may not.
+    Never,
 }
 
 /// What opening a tunnel has changed.
@@ -113,7 +167,7 @@ pub struct Opened {
 }
 
 /// Why a tunnel is not opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OpenError {
     /// The link is not in the book (any more).
     UnknownLink,
@@ -121,6 +175,8 @@ pub enum OpenError {
     TooManyTunnels,
     /// The port leads to another tunnel.
     PortTaken,
+    /// The name leads to another tunnel.
+    NameTaken(Pattern),
 }
 
 impl<L: Clone> Registry<L> {
@@ -155,17 +211,17 @@ impl<L: Clone> Registry<L> {
     /// See [`OpenError`]; the book is unchanged then.
     pub fn open(&mut self, link: LinkId, spec: TunnelSpec) -> Result<Opened, OpenError> {
         let host = self.links.get(&link).ok_or(OpenError::UnknownLink)?.host;
-        let key = (host, spec.name);
+        let key = (host, spec.name.clone());
         if let Some((other, tunnel)) = self.at_port((spec.protocol, spec.port))
             && *other != key
         {
-            // A renamed tunnel need not wait until the place of its old name is given up.
-            let is_own_and_absent = other.0 == host && tunnel.until().is_some();
-            if !is_own_and_absent {
+            // A renamed tunnel need not wait until the place of its old name is given up, nor anybody for one that is gone: the port is theirs now.
+            if !tunnel.yields_to(other.0 == host) {
                 return Err(OpenError::PortTaken);
             }
-            let other = other.clone();
-            self.tunnels.remove(&other);
+        }
+        if let Some(name) = self.taken_name(&key, &spec.names, spec.dialect) {
+            return Err(OpenError::NameTaken(name.clone()));
         }
         let taken_from = match self.tunnels.get(&key).map(|tunnel| tunnel.holder) {
             Some(Holder::Link(holder, id)) => Some((holder, id)),
@@ -175,6 +231,17 @@ impl<L: Clone> Registry<L> {
         if lanes.len() > usize::from(u8::MAX) {
             return Err(OpenError::TooManyTunnels);
         }
+        if let Some((other, _)) = self.at_port((spec.protocol, spec.port))
+            && *other != key
+        {
+            let other = other.clone();
+            self.tunnels.remove(&other);
+        }
+        for (other, tunnel) in &mut self.tunnels {
+            if *other != key && tunnel.dialect == spec.dialect && tunnel.yields_to(other.0 == host) {
+                tunnel.names.retain(|name| !spec.names.contains(name));
+            }
+        }
         let entry = self.links.get_mut(&link).ok_or(OpenError::UnknownLink)?;
         let id = loop {
             let id = TunnelId(entry.next_tunnel);
@@ -183,18 +250,11 @@ impl<L: Clone> Registry<L> {
                 break id;
             }
         };
-        let TunnelSpec {
-            protocol, port, game, ..
-        } = spec;
-        self.tunnels.insert(
-            key,
-            Tunnel {
-                protocol,
-                port,
-                game,
-                holder: Holder::Link(link, id),
-            },
-        );
+        let spec = TunnelSpec {
+            name: key.1.clone(),
+            ..spec
+        };
+        self.tunnels.insert(key, Tunnel::new(spec, Holder::Link(link, id)));
         let emptied = taken_from.is_some_and(|(old, _)| old != link && self.held_by(old).next().is_none());
         Ok(Opened {
             id,
@@ -213,15 +273,43 @@ impl<L: Clone> Registry<L> {
         }
         let entry = self.links.get_mut(&link).ok_or(OpenError::UnknownLink)?;
         entry.next_tunnel = entry.next_tunnel.max(id.0.wrapping_add(1));
-        let key = (entry.host, spec.name);
-        let tunnel = Tunnel {
-            protocol: spec.protocol,
-            port: spec.port,
-            game: spec.game,
-            holder: Holder::Link(link, id),
-        };
-        self.tunnels.insert(key, tunnel);
+        let key = (entry.host, spec.name.clone());
+        self.tunnels.insert(key, Tunnel::new(spec, Holder::Link(link, id)));
         Ok(())
+    }
+
+    /// Enters a lasting tunnel whose agent was gone before this process began; returns whether there was a place for it.
+    pub fn remember(&mut self, host: HostNumber, spec: TunnelSpec) -> bool {
+        let key = (host, spec.name.clone());
+        let is_free = self.at_port((spec.protocol, spec.port)).is_none()
+            && !self.tunnels.contains_key(&key)
+            && self.taken_name(&key, &spec.names, spec.dialect).is_none();
+        if is_free {
+            self.tunnels.insert(key, Tunnel::new(spec, Holder::Gone));
+        }
+        is_free
+    }
+
+    /// Takes out the tunnels that are gone and not to be kept.
+    pub fn retain_gone(&mut self, is_kept: impl Fn(HostNumber, &TunnelName) -> bool) {
+        self.tunnels
+            .retain(|(host, name), tunnel| !tunnel.is_gone() || is_kept(*host, name));
+    }
+
+    /// The first of `names` that leads to another tunnel which does not give it up.
+    fn taken_name<'a>(
+        &self,
+        key: &(HostNumber, TunnelName),
+        names: &'a [Pattern],
+        dialect: Option<Dialect>,
+    ) -> Option<&'a Pattern> {
+        let others: Vec<_> = self
+            .tunnels
+            .iter()
+            .filter(|(other, tunnel)| *other != key && tunnel.dialect == dialect && !tunnel.yields_to(other.0 == key.0))
+            .flat_map(|(_, tunnel)| &tunnel.names)
+            .collect();
+        names.iter().find(|name| others.contains(name))
     }
 
     /// Closes a tunnel that `link` holds and frees its port at once; returns the tunnel's id.
@@ -240,18 +328,21 @@ impl<L: Clone> Registry<L> {
     pub fn port(&self, host: HostNumber, name: &TunnelName) -> Option<PublicPort> {
         self.tunnels
             .get(&(host, name.clone()))
+            .filter(|tunnel| !tunnel.is_gone())
             .map(|tunnel| (tunnel.protocol, tunnel.port))
     }
 
     /// The tunnel of `host` that is open at a public port right now.
     pub fn name_at(&self, host: HostNumber, port: PublicPort) -> Option<&TunnelName> {
         let ((owner, name), tunnel) = self.at_port(port)?;
-        (*owner == host && tunnel.until().is_none()).then_some(name)
+        (*owner == host && matches!(tunnel.holder, Holder::Link(..))).then_some(name)
     }
 
     /// How many tunnels of a host are open or awaited.
     pub fn tunnels_of(&self, host: HostNumber) -> usize {
-        self.tunnels.keys().filter(|(owner, _)| *owner == host).count()
+        let is_counted =
+            |((owner, _), tunnel): &(&(HostNumber, TunnelName), &Tunnel)| *owner == host && !tunnel.is_gone();
+        self.tunnels.iter().filter(is_counted).count()
     }
 
     fn at_port(&self, (protocol, port): PublicPort) -> Option<(&(HostNumber, TunnelName), &Tunnel)> {
@@ -260,16 +351,22 @@ impl<L: Clone> Registry<L> {
             .find(|(_, tunnel)| tunnel.protocol == protocol && tunnel.port == port)
     }
 
-    /// Takes a link out. Its ports stay open for a while if it is `expected_back`, and close at once otherwise.
-    pub fn detach(&mut self, now: Time, link: LinkId, expected_back: bool) {
+    /// Takes a link out. Its ports stay open for a while if it is back soon; otherwise they close at once, but for lasting ones if it may ever be.
+    pub fn detach(&mut self, now: Time, link: LinkId, back: Return) {
         self.links.remove(&link);
         let until = now + self.linger;
-        self.tunnels.retain(|_, tunnel| match tunnel.holder {
-            Holder::Link(holder, _) if holder == link => {
+        self.tunnels.retain(|_, tunnel| match (tunnel.holder, back) {
+            (Holder::Link(holder, _), _) if holder != link => true,
+            (Holder::Nobody(_) | Holder::Gone, _) => true,
+            (_, Return::Soon) => {
                 tunnel.holder = Holder::Nobody(until);
-                expected_back
+                true
             }
-            _ => true,
+            (_, Return::Perhaps) => {
+                tunnel.holder = Holder::Gone;
+                tunnel.is_lasting
+            }
+            (_, Return::Never) => false,
         });
     }
 
@@ -278,10 +375,15 @@ impl<L: Clone> Registry<L> {
         self.tunnels.values().filter_map(|tunnel| tunnel.until()).min()
     }
 
-    /// Closes the ports that have waited for their agent long enough.
+    /// Gives up the agents that were waited for long enough, and closes the ports that are no use without them.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.tunnels
-            .retain(|_, tunnel| tunnel.until().is_none_or(|until| until > now));
+        self.tunnels.retain(|_, tunnel| {
+            if tunnel.until().is_none_or(|until| until > now) {
+                return true;
+            }
+            tunnel.holder = Holder::Gone;
+            tunnel.is_lasting
+        });
     }
 
     /// The links of a host, oldest first.
@@ -301,17 +403,37 @@ impl<L: Clone> Registry<L> {
         let route = |((host, name), tunnel): (&(HostNumber, TunnelName), &Tunnel)| {
             let target = match tunnel.holder {
                 Holder::Link(link, id) => self.links.get(&link).map(|link| (link.handle.clone(), id)),
-                Holder::Nobody(_) => None,
+                Holder::Nobody(_) | Holder::Gone => None,
             };
             let route = Route {
                 host: *host,
                 name: name.clone(),
                 game: tunnel.game.clone(),
+                dialect: tunnel.dialect,
                 target,
+                is_gone: tunnel.is_gone(),
             };
             ((tunnel.protocol, tunnel.port), route)
         };
-        RouteTable(self.tunnels.iter().map(route).collect())
+        let mut table = RouteTable {
+            ports: self.tunnels.iter().map(route).collect(),
+            ..RouteTable::default()
+        };
+        for tunnel in self.tunnels.values() {
+            let Some(dialect) = tunnel.dialect else { continue };
+            for name in &tunnel.names {
+                let names = match name {
+                    Pattern::Exact(_) => &mut table.exact,
+                    Pattern::Under(_) => &mut table.under,
+                };
+                let text = name.name().as_str().into();
+                names
+                    .entry(dialect)
+                    .or_default()
+                    .insert(text, (tunnel.protocol, tunnel.port));
+            }
+        }
+        table
     }
 
     fn held_by(&self, link: LinkId) -> impl Iterator<Item = TunnelId> + '_ {
@@ -328,7 +450,11 @@ impl<L: Clone> Registry<L> {
     pub fn check_invariants(&self) {
         let mut ports = HashSet::new();
         let mut lanes = HashSet::new();
+        let mut names = HashSet::new();
         for ((host, _), tunnel) in &self.tunnels {
+            for name in &tunnel.names {
+                assert!(names.insert((tunnel.dialect, name)), "one name leads to two tunnels");
+            }
             assert!(ports.insert((tunnel.protocol, tunnel.port)), "two tunnels on one port");
             if let Holder::Link(link, id) = tunnel.holder {
                 assert_eq!(
@@ -343,10 +469,35 @@ impl<L: Clone> Registry<L> {
 }
 
 impl Tunnel {
+    fn new(spec: TunnelSpec, holder: Holder) -> Self {
+        Self {
+            protocol: spec.protocol,
+            port: spec.port,
+            game: spec.game,
+            dialect: spec.dialect,
+            names: spec.names,
+            is_lasting: spec.is_lasting,
+            holder,
+        }
+    }
+
+    /// Whether it makes way for another tunnel, of its own host or not.
+    const fn yields_to(&self, is_own: bool) -> bool {
+        match self.holder {
+            Holder::Link(..) => false,
+            Holder::Nobody(_) => is_own,
+            Holder::Gone => true,
+        }
+    }
+
+    const fn is_gone(&self) -> bool {
+        matches!(self.holder, Holder::Gone)
+    }
+
     /// When the port closes, if nobody holds it.
     const fn until(&self) -> Option<Time> {
         match self.holder {
-            Holder::Link(..) => None,
+            Holder::Link(..) | Holder::Gone => None,
             Holder::Nobody(until) => Some(until),
         }
     }
@@ -371,6 +522,18 @@ mod tests {
             protocol: Protocol::Tcp,
             port,
             game: None,
+            dialect: None,
+            names: Vec::new(),
+            is_lasting: false,
+        }
+    }
+
+    fn minecraft(name: &str, port: u16, names: &[&str]) -> TunnelSpec {
+        TunnelSpec {
+            dialect: Some(Dialect::Minecraft),
+            names: names.iter().map(|name| name.parse().unwrap()).collect(),
+            is_lasting: true,
+            ..tcp(name, port)
         }
     }
 
@@ -397,7 +560,7 @@ mod tests {
         let opened = registry.open(NEW, tcp("mc", 25565)).unwrap();
         assert_eq!((opened.taken_from, opened.emptied), (Some((OLD, TunnelId(0))), true));
         assert_eq!(target(&registry, 25565), Some("new"));
-        registry.detach(at(0), OLD, true);
+        registry.detach(at(0), OLD, Return::Soon);
         assert_eq!(target(&registry, 25565), Some("new"));
     }
 
@@ -418,7 +581,7 @@ mod tests {
     fn a_port_waits_for_its_agent_and_then_closes() {
         let mut registry = registry();
         registry.open(OLD, tcp("mc", 25565)).unwrap();
-        registry.detach(at(0), OLD, true);
+        registry.detach(at(0), OLD, Return::Soon);
         assert!(registry.routes().get((Protocol::Tcp, 25565)).unwrap().target.is_none());
         assert_eq!(registry.poll_timeout(), Some(at(30)));
         registry.handle_timeout(at(30));
@@ -429,7 +592,7 @@ mod tests {
     fn an_agent_that_says_goodbye_leaves_no_open_port() {
         let mut registry = registry();
         registry.open(OLD, tcp("mc", 25565)).unwrap();
-        registry.detach(at(0), OLD, false);
+        registry.detach(at(0), OLD, Return::Perhaps);
         assert_eq!(registry.routes().ports().count(), 0);
     }
 
@@ -450,7 +613,7 @@ mod tests {
     fn a_renamed_tunnel_takes_the_port_of_its_absent_old_name() {
         let mut registry = registry();
         registry.open(OLD, tcp("old-name", 25565)).unwrap();
-        registry.detach(at(0), OLD, true);
+        registry.detach(at(0), OLD, Return::Soon);
         registry.attach(NEW, HOST, "new");
         registry.open(NEW, tcp("new-name", 25565)).unwrap();
         assert_eq!(target(&registry, 25565), Some("new"));
@@ -496,5 +659,86 @@ mod tests {
         registry.open(NEW, tcp("mc", 25565)).unwrap();
         assert_eq!(registry.close(OLD, &"mc".parse().unwrap()), None);
         assert_eq!(target(&registry, 25565), Some("new"));
+    }
+
+    fn named<'a>(routes: &'a RouteTable<&'static str>, name: &str) -> Option<&'a str> {
+        routes
+            .by_name(Dialect::Minecraft, name)
+            .map(|route| route.name.as_str())
+    }
+
+    #[test]
+    fn a_name_leads_to_the_tunnel_that_says_most_of_it() {
+        let mut registry = registry();
+        registry.open(OLD, minecraft("any", 1, &["*.example.org"])).unwrap();
+        registry.open(OLD, minecraft("deep", 2, &["*.a.example.org"])).unwrap();
+        registry
+            .open(OLD, minecraft("one", 3, &["b.a.example.org", "example.org"]))
+            .unwrap();
+        registry.check_invariants();
+        let routes = registry.routes();
+        for (name, tunnel) in [
+            ("x.example.org", Some("any")),
+            ("c.a.example.org", Some("deep")),
+            ("b.a.example.org", Some("one")),
+            ("x.b.a.example.org", Some("deep")),
+            ("example.org", Some("one")),
+            ("org", None),
+            ("", None),
+        ] {
+            assert_eq!(named(&routes, name), tunnel, "{name}");
+        }
+        assert!(routes.by_name(Dialect::Tls, "example.org").is_none());
+    }
+
+    #[test]
+    fn a_name_never_leads_to_two_tunnels() {
+        let mut registry = registry();
+        registry.open(OLD, minecraft("a", 1, &["a.example.org"])).unwrap();
+        let taken = registry.open(OLD, minecraft("b", 2, &["b.example.org", "a.example.org"]));
+        assert_eq!(taken, Err(OpenError::NameTaken("a.example.org".parse().unwrap())));
+        assert!(registry.routes().get((Protocol::Tcp, 2)).is_none());
+        registry.detach(at(0), OLD, Return::Perhaps);
+        registry.attach(NEW, HostNumber(2), "new");
+        registry.open(NEW, minecraft("c", 3, &["a.example.org"])).unwrap();
+        assert_eq!(named(&registry.routes(), "a.example.org"), Some("c"));
+        registry.check_invariants();
+    }
+
+    #[test]
+    fn a_lasting_tunnel_is_answered_until_its_host_may_not_come_back() {
+        for (back, is_lasting) in [(Return::Soon, true), (Return::Perhaps, true), (Return::Never, false)] {
+            let mut registry = registry();
+            registry.open(OLD, minecraft("mc", 25565, &["mc.example.org"])).unwrap();
+            registry.detach(at(0), OLD, back);
+            registry.handle_timeout(at(30));
+            let routes = registry.routes();
+            let route = routes.get((Protocol::Tcp, 25565));
+            assert_eq!(route.is_some_and(|route| route.is_gone), is_lasting, "{back:?}");
+            assert_eq!(named(&routes, "mc.example.org").is_some(), is_lasting);
+            assert_eq!((registry.tunnels_of(HOST), registry.poll_timeout()), (0, None));
+        }
+    }
+
+    #[test]
+    fn a_port_that_was_given_to_another_host_leaves_the_one_that_is_gone() {
+        let mut registry = registry();
+        registry.open(OLD, minecraft("mc", 25565, &[])).unwrap();
+        registry.detach(at(0), OLD, Return::Perhaps);
+        registry.attach(NEW, HostNumber(2), "new");
+        registry.open(NEW, tcp("web", 25565)).unwrap();
+        assert_eq!(target(&registry, 25565), Some("new"));
+    }
+
+    #[test]
+    fn what_was_gone_before_the_relay_began_is_answered_and_comes_back() {
+        let mut registry = registry();
+        assert!(registry.remember(HOST, minecraft("mc", 25565, &["mc.example.org"])));
+        assert!(!registry.remember(HOST, minecraft("other", 25565, &[])));
+        assert!(registry.routes().get((Protocol::Tcp, 25565)).unwrap().is_gone);
+        registry.open(OLD, minecraft("mc", 25565, &["mc.example.org"])).unwrap();
+        assert_eq!(target(&registry, 25565), Some("old"));
+        registry.retain_gone(|_, _| false);
+        assert_eq!(target(&registry, 25565), Some("old"));
     }
 }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use spawnpoint_agent::{Agent, AgentSettings};
 use spawnpoint_config::agent::AgentConfig;
+use spawnpoint_config::preset::JAVA;
 use spawnpoint_config::relay::RelayConfig;
-use spawnpoint_config::tunnel::{Game, Origin as OriginAddress, Tunnel};
+use spawnpoint_config::tunnel::{Origin as OriginAddress, Tunnel};
 use spawnpoint_core::grant::Grant;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, Events};
-use spawnpoint_proto::Protocol;
 use spawnpoint_relay::office::{Office, OfficeError};
 use spawnpoint_relay::{Relay, RelayError};
 use tokio::sync::{mpsc, watch};
@@ -105,6 +105,8 @@ impl Demo {
             ..RelayConfig::default()
         };
         config.players.bind = Ipv4Addr::LOCALHOST.into();
+        // What is measured is the way through the tunnel.
+        config.players.list_cache = Duration::ZERO;
         if config.players.ports.contains(server.port) {
             // The tunnel must not lead to itself when nothing listens there yet.
             config.players.ports = PortSet::range(server.port.saturating_add(1)..=server.port.saturating_add(100));
@@ -115,16 +117,10 @@ impl Demo {
             .map_err(|_| DemoError::Tunnel("the name is no name".into()))?;
         let invite = Office::open(data.path())?.invite(&name, &Grant::default(), None)?;
 
-        let tunnel = Tunnel {
-            name: "minecraft"
-                .parse()
-                .map_err(|_| DemoError::Tunnel("the name is no name".into()))?,
-            protocol: Protocol::Tcp,
-            origin: server.clone(),
-            public_port: None,
-            game: Some(Game::MinecraftJava),
-            redundancy: false,
-        };
+        let mut tunnel: Tunnel = JAVA
+            .parse()
+            .map_err(|_| DemoError::Tunnel("the preset is none".into()))?;
+        tunnel.origin = server.clone();
         let (heard, mut events) = mpsc::channel(64);
         // A demo that is over needs no more events.
         let events_out = Events::new(move |event| drop(heard.try_send(event)));

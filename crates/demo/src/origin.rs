@@ -246,6 +246,7 @@ fn entry(protocol: i32) -> Listing {
         max: 20,
         sample: ["Relay", "Agent", "Origin"].map(str::to_owned).to_vec(),
         motd: MOTD.to_owned(),
+        icon: None,
     }
 }
 

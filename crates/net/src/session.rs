@@ -20,7 +20,7 @@ use bytes::{Buf, Bytes};
 use spawnpoint_core::repair::Mended;
 use spawnpoint_core::stream::{Ending, Outgoing, Snapshot, Stream};
 use spawnpoint_core::urgency::{Appetite, Urgency};
-use spawnpoint_proto::stream::StreamHeader;
+use spawnpoint_proto::stream::{Purpose, StreamHeader};
 use spawnpoint_proto::{ResetCode, SessionId, TunnelId, Violation};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -110,6 +110,8 @@ pub struct Opening {
     pub player: SocketAddr,
     /// The relay's address that the player spoke to.
     pub local: SocketAddr,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
 impl Opening {
@@ -120,12 +122,14 @@ impl Opening {
             tunnel,
             player,
             local,
+            purpose,
         } = self;
         StreamHeader::Open {
             tunnel,
             session,
             player,
             local,
+            purpose,
         }
     }
 }
@@ -255,6 +259,12 @@ impl Session {
             drop(state);
             self.into.notify_one();
         }
+    }
+
+    /// Takes `bytes` as the first that the local socket has given, before any task moves its bytes.
+    pub fn begin_with(&self, bytes: Bytes) {
+        self.state().stream.outgoing.push(bytes);
+        self.out.notify_one();
     }
 
     /// Ends the session from outside.

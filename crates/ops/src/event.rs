@@ -95,8 +95,11 @@ pub enum Event {
         tunnel: String,
         /// `tcp` or `udp`.
         protocol: &'static str,
-        /// What players type.
+        /// The relay's own name or address, and the public port.
         public: String,
+        /// What is better to type, as a rule a name without a port.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
         /// Agent: the game server.
         #[serde(skip_serializing_if = "Option::is_none")]
         origin: Option<String>,
@@ -231,6 +234,7 @@ mod tests {
             tunnel: "minecraft".into(),
             protocol: "tcp",
             public: "203.0.113.5:25565".into(),
+            address: None,
             origin: Some("127.0.0.1:25565".into()),
         };
         assert_eq!(

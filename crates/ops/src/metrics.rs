@@ -77,6 +77,8 @@ pub struct RelayMetrics {
     link_loss: Family<HostLabels, Gauge<f64, AtomicU64>>,
     link_rate: Family<HostLabels, Gauge<f64, AtomicU64>>,
     repairs: Family<ReasonLabels, Counter>,
+    list_asked: Family<ReasonLabels, Counter>,
+    list_told: Family<ReasonLabels, Counter>,
 }
 
 impl Default for RelayMetrics {
@@ -126,6 +128,14 @@ impl Default for RelayMetrics {
             "repairs",
             "What travelled a second time against loss, and what became of what came"
         );
+        let list_asked = metric!(
+            "list_asked",
+            "Questions to servers for their entry in the server list, by outcome"
+        );
+        let list_told = metric!(
+            "list_told",
+            "Players who were told an entry of the server list or why they cannot join, by whose words"
+        );
         let pause = Histogram::new(PAUSES);
         register(
             &mut registry,
@@ -152,6 +162,8 @@ impl Default for RelayMetrics {
             link_loss,
             link_rate,
             repairs,
+            list_asked,
+            list_told,
         }
     }
 }
@@ -277,6 +289,16 @@ impl RelayMetrics {
                 reason,
             });
         }
+    }
+
+    /// A server was asked for its entry in the server list.
+    pub fn list_asked(&self, outcome: &'static str) {
+        self.list_asked.get_or_create(&ReasonLabels { reason: outcome }).inc();
+    }
+
+    /// A player was told an entry, or why they cannot join: in the words of the `server`, or ours for this presence.
+    pub fn list_told(&self, words: &'static str) {
+        self.list_told.get_or_create(&ReasonLabels { reason: words }).inc();
     }
 
     /// A player was not let in.

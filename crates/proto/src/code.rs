@@ -87,6 +87,10 @@ codes! {
         TunnelClosed = 8, "tunnel_closed";
         /// The peer has as many sessions as it can hold.
         TooManySessions = 9, "too_many_sessions";
+        /// The origin sleeps, and this player does not wake it.
+        OriginAsleep = 10, "origin_asleep";
+        /// The origin is being started: come again in a moment.
+        OriginStarting = 11, "origin_starting";
     }
 }
 
@@ -168,6 +172,10 @@ codes! {
         DuplicateName = 10, "duplicate_name";
         /// Another agent of the same host opened a tunnel of this name.
         TakenOver = 11, "taken_over";
+        /// The grant does not allow a host name that the tunnel wants, or it is none.
+        NameNotGranted = 12, "name_not_granted";
+        /// Another host, or another tunnel of this one, has a host name that the tunnel wants.
+        NameTaken = 13, "name_taken";
     }
 }
 

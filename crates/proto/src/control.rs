@@ -24,6 +24,18 @@ pub const MAX_VERSIONS: usize = 16;
 /// The longest name of a game.
 pub const MAX_GAME: usize = 32;
 
+/// The most host names that one tunnel may want.
+pub const MAX_NAMES: usize = 16;
+
+/// The longest host name or pattern of one, in bytes.
+pub const MAX_NAME: usize = 255;
+
+/// The longest text for a server that is away, in bytes.
+pub const MAX_AWAY: usize = 512;
+
+/// The longest address that players type, in bytes, so that a welcome with every tunnel open still fits into a frame.
+pub const MAX_ADDRESS: usize = 160;
+
 /// The longest sentence in a refusal, so that a welcome with every tunnel refused still fits into a frame.
 pub const MAX_TEXT: usize = 180;
 
@@ -115,6 +127,28 @@ pub struct TunnelRequest {
     /// Whether each packet is to be sent a second time a moment later.
     #[n(5)]
     pub redundancy: Option<bool>,
+    /// What its players' first bytes are written in, as the word of a [`Dialect`](crate::Dialect): it is reached by name on a shared port, too.
+    #[n(6)]
+    pub speaks: Option<String>,
+    /// Host names by which it wants to be reached on shared ports, `*.NAME` for all under one; at most [`MAX_NAMES`].
+    #[n(7)]
+    pub names: Option<Vec<String>>,
+    /// What the server list shows while the server is away, at most [`MAX_AWAY`] bytes.
+    #[n(8)]
+    pub away: Option<String>,
+}
+
+impl TunnelRequest {
+    /// Whether every text of it is as short as it must be.
+    fn is_bounded(&self) -> bool {
+        let fits = |text: &Option<String>, most| text.as_ref().is_none_or(|text| text.len() <= most);
+        let names = self.names.as_deref().unwrap_or_default();
+        fits(&self.game, MAX_GAME)
+            && fits(&self.speaks, MAX_GAME)
+            && fits(&self.away, MAX_AWAY)
+            && names.len() <= MAX_NAMES
+            && names.iter().all(|name| name.len() <= MAX_NAME)
+    }
 }
 
 /// The relay lets the agent in.
@@ -185,6 +219,9 @@ pub struct OpenedTunnel {
     /// After how long without a packet a UDP flow ends, in milliseconds.
     #[n(3)]
     pub idle_ms: u32,
+    /// The best that players can type, a name without a port where the game finds that out; absent when it is `public_host` with `public_port`.
+    #[n(4)]
+    pub address: Option<String>,
 }
 
 /// Why a tunnel is not open.
@@ -368,10 +405,7 @@ impl Message {
             Self::TunnelAdd(request) => std::slice::from_ref(request),
             _ => &[],
         };
-        if requests
-            .iter()
-            .any(|request| request.game.as_ref().is_some_and(|game| game.len() > MAX_GAME))
-        {
+        if !requests.iter().all(TunnelRequest::is_bounded) {
             return Err(Violation::MalformedMessage);
         }
         Ok(message)

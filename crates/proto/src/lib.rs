@@ -10,6 +10,7 @@
 mod code;
 pub mod control;
 pub mod datagram;
+mod dialect;
 pub mod fragment;
 pub mod frame;
 pub mod handshake;
@@ -23,6 +24,7 @@ mod time;
 mod violation;
 
 pub use code::{CloseCode, RefusalCode, RejectCode, ResetCode};
+pub use dialect::Dialect;
 pub use id::{AgentId, FlowId, LinkId, SessionId, TunnelId};
 pub use invite::{Invite, InviteError, Trust};
 pub use name::{HostName, NameError, Protocol, TunnelName, host_port};

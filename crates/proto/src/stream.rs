@@ -6,7 +6,7 @@
 //! | kind | length | body, `length` bytes; a decoder skips what |
 //! |      |        | follows the fields it knows                |
 //! +------+--------+--------------------------------------------+
-//! kind 1 (open):   tunnel u32 | session u64 | player address | local address
+//! kind 1 (open):   tunnel u32 | session u64 | player address | local address | purpose u8, unless it is 0
 //! kind 2 (resume): session u64 | from u64 | taken u64
 //! address: 4 or 6 (one byte) | 4 or 16 bytes | port u16          integers are big-endian
 //! ```
@@ -40,6 +40,8 @@ pub enum StreamHeader {
         player: SocketAddr,
         /// The relay's address that the player spoke to.
         local: SocketAddr,
+        /// What the stream is for.
+        purpose: Purpose,
     },
     /// A session that goes on after its connection was lost.
     Resume {
@@ -50,6 +52,33 @@ pub enum StreamHeader {
         /// How much of the other direction the relay has taken over, as in [`Delivered`](crate::control::Delivered).
         taken: u64,
     },
+}
+
+/// What a stream is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Purpose {
+    /// A player plays.
+    #[default]
+    Play,
+    /// The relay asks for the server's entry in the server list: nobody joins, and a server that sleeps sleeps on.
+    List,
+}
+
+impl Purpose {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Play => 0,
+            Self::List => 1,
+        }
+    }
+
+    /// A purpose that this build does not know is taken for playing.
+    const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::List,
+            _ => Self::Play,
+        }
+    }
 }
 
 impl StreamHeader {
@@ -63,11 +92,15 @@ impl StreamHeader {
                 session,
                 player,
                 local,
+                purpose,
             } => {
                 out.put_u32(tunnel.0);
                 out.put_u64(session.0);
                 put_address(&mut out, *player);
                 put_address(&mut out, *local);
+                if *purpose != Purpose::Play {
+                    out.put_u8(purpose.number());
+                }
                 OPEN
             }
             Self::Resume { session, from, taken } => {
@@ -100,6 +133,8 @@ impl StreamHeader {
                 session: SessionId(body.try_get_u64().map_err(|_| SHORT)?),
                 player: get_address(body).ok_or(SHORT)?,
                 local: get_address(body).ok_or(SHORT)?,
+                // Older relays say none.
+                purpose: Purpose::from_number(body.try_get_u8().unwrap_or(0)),
             }),
             RESUME => Ok(Self::Resume {
                 session: SessionId(body.try_get_u64().map_err(|_| SHORT)?),
@@ -154,6 +189,7 @@ mod tests {
             session: SessionId(77),
             player: "203.0.113.9:50000".parse().unwrap(),
             local: "[2001:db8::1]:25565".parse().unwrap(),
+            purpose: Purpose::Play,
         }
     }
 
@@ -195,16 +231,16 @@ mod tests {
     #[test]
     fn fields_of_a_newer_peer_are_skipped() {
         let mut longer = open().encode().to_vec();
-        longer.extend([1, 2, 3]);
+        longer.extend([0, 2, 3]);
         longer[1] += 3;
         assert_eq!(decode(&longer), Ok(open()));
     }
 
     proptest! {
         #[test]
-        fn headers_survive_the_wire(tunnel: u32, session: u64, player: SocketAddr, local: SocketAddr, from: u64, taken: u64) {
+        fn headers_survive_the_wire(tunnel: u32, session: u64, player: SocketAddr, local: SocketAddr, list: bool, from: u64, taken: u64) {
             let plain = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
-            let open = StreamHeader::Open { tunnel: TunnelId(tunnel), session: SessionId(session), player: plain(player), local: plain(local) };
+            let open = StreamHeader::Open { tunnel: TunnelId(tunnel), session: SessionId(session), player: plain(player), local: plain(local), purpose: if list { Purpose::List } else { Purpose::Play } };
             prop_assert_eq!(decode(&open.encode()), Ok(open));
             let resume = StreamHeader::Resume { session: SessionId(session), from, taken };
             prop_assert_eq!(decode(&resume.encode()), Ok(resume));

@@ -1,16 +1,39 @@
 //! What every task of a relay shares.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use spawnpoint_config::relay::RelayConfig;
-use spawnpoint_core::admission::Gate;
+use spawnpoint_core::admission::{Gate, HostPlaces, Limits};
+use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::Clock;
 use spawnpoint_ops::{Events, RelayMetrics};
-use spawnpoint_proto::SessionId;
+use spawnpoint_proto::{SessionId, TunnelName};
+use spawnpoint_sniff::minecraft::Refusal;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::away::{self, Known, Presence};
 use crate::directory::Hosts;
+use crate::list::Lists;
+
+/// Prefixes that admission tells apart; about 5 MB when all are in use.
+const PREFIXES: usize = 65_536;
+
+/// Players who may be heard at the same time, before it is known whom they want.
+const MAX_HEARING: u32 = 4_096;
+
+/// Agents that may be in their handshake: in all, from one address, and how often from one address.
+const HANDSHAKES: Limits = Limits {
+    players: 128,
+    players_per_prefix: 64,
+    rate_per_prefix: 10,
+    burst_per_prefix: 64,
+    prefixes: 16_384,
+};
+
+/// No host has this number.
+const NO_HOST: i64 = -1;
 
 /// Players who are told at the same time why they cannot enter; further ones are cut off without words.
 const REFUSALS: usize = 256;
@@ -29,6 +52,16 @@ pub(crate) struct Context {
     pub players: Gate,
     /// Admission of agents up to their welcome.
     pub handshakes: Gate,
+    /// Admission of TCP players up to where it is known whom they want.
+    pub hearing: Gate,
+    /// Whoever is heard belongs to no host yet, so only the gate's own limits count.
+    pub anyone: Arc<HostPlaces>,
+    /// What the server list shows.
+    pub lists: Lists,
+    /// The number of the host who gets players that ask for nobody.
+    default_host: AtomicI64,
+    /// The picture of servers that have shown none, as a `data:` URL.
+    icon: Option<String>,
     /// A place for each link.
     pub links: Arc<Semaphore>,
     /// A place for each player who is being told why they cannot enter.
@@ -39,7 +72,6 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    #[expect(clippy::too_many_arguments, reason = "called once; each is a thing of its own")]
     pub fn new(
         clock: Clock,
         config: RelayConfig,
@@ -47,10 +79,20 @@ impl Context {
         hosts: Hosts,
         metrics: RelayMetrics,
         events: Events,
-        players: Gate,
-        handshakes: Gate,
+        icon: Option<String>,
     ) -> Self {
         let links = Arc::new(Semaphore::new(config.links.max_links as usize));
+        let players = Limits {
+            players: config.players.max_players,
+            players_per_prefix: config.players.max_players_per_address,
+            rate_per_prefix: config.players.new_players_per_address,
+            burst_per_prefix: config.players.new_players_burst,
+            prefixes: PREFIXES,
+        };
+        let hearing = Limits {
+            players: MAX_HEARING,
+            ..players
+        };
         Self {
             clock,
             config,
@@ -58,13 +100,43 @@ impl Context {
             hosts,
             metrics,
             events,
-            players,
-            handshakes,
+            players: Gate::new(players),
+            handshakes: Gate::new(HANDSHAKES),
+            hearing: Gate::new(hearing),
+            anyone: Arc::new(HostPlaces::new(u32::MAX)),
+            lists: Lists::default(),
+            default_host: AtomicI64::new(NO_HOST),
+            icon,
             links,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             left: Notify::new(),
             next_session: AtomicU64::new(1),
         }
+    }
+
+    /// Who gets players that ask for nobody.
+    pub fn default_route(&self) -> Option<(HostNumber, &TunnelName)> {
+        let (_, tunnel) = self.config.shared.default.as_ref()?;
+        match self.default_host.load(Ordering::Relaxed) {
+            NO_HOST => None,
+            host => Some((HostNumber(host), tunnel)),
+        }
+    }
+
+    /// The number of the host who gets players that ask for nobody, if there is such a host.
+    pub fn set_default_host(&self, host: Option<HostNumber>) {
+        let number = host.map_or(NO_HOST, |host| host.0);
+        self.default_host.store(number, Ordering::Relaxed);
+    }
+
+    /// Whether connections from `ip` begin with who the player is.
+    pub fn is_proxy(&self, ip: IpAddr) -> bool {
+        self.config.players.proxy_from.iter().any(|prefix| prefix.contains(&ip))
+    }
+
+    /// What a player is told whose server is away.
+    pub fn refusal(&self, presence: Presence, known: &Known) -> Refusal {
+        away::refusal(&self.config.away, self.icon.as_deref(), presence, known)
     }
 
     /// Goes on with the numbers of another process.

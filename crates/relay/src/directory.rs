@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_core::grant::UnixTime;
+use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_ops::describe;
 use spawnpoint_proto::control::TunnelRequest;
-use spawnpoint_proto::{Protocol, TunnelName};
-use spawnpoint_store::{Directory, Host, HostId, Reservation, ReserveError, StoreError};
+use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
+use spawnpoint_store::{ClaimError, Directory, Entry, Host, HostId, Reservation, ReserveError, StoreError};
 use tokio::sync::watch;
 
 /// How often the directory is asked whether another process changed it. It is one read of a page that is in memory; a change must be live within a second.
@@ -105,6 +106,55 @@ impl Hosts {
         Ok(own.map(|own| own.port))
     }
 
+    /// Gives a tunnel its names.
+    pub async fn claim(
+        &self,
+        host: HostId,
+        tunnel: TunnelName,
+        dialect: Dialect,
+        wanted: Vec<Pattern>,
+        offered: Vec<Pattern>,
+    ) -> Result<Vec<Pattern>, ClaimError> {
+        self.call(move |directory| directory.claim(host, &tunnel, dialect, &wanted, &offered))
+            .await
+    }
+
+    /// Notes that a tunnel is answered while its agent is gone.
+    pub async fn keep_entry(
+        &self,
+        host: HostId,
+        request: &TunnelRequest,
+        game: String,
+        dialect: Option<Dialect>,
+    ) -> Result<(), StoreError> {
+        let (tunnel, protocol, away) = (request.name.clone(), request.protocol, request.away.clone());
+        self.call(move |directory| directory.keep_entry(host, &tunnel, protocol, &game, dialect, away.as_deref()))
+            .await
+    }
+
+    /// Notes what the server list shows of such a tunnel.
+    pub async fn note_listing(
+        &self,
+        host: HostId,
+        tunnel: TunnelName,
+        protocol: Protocol,
+        listing: Arc<str>,
+    ) -> Result<(), StoreError> {
+        self.call(move |directory| directory.note_listing(host, &tunnel, protocol, &listing))
+            .await
+    }
+
+    /// Every such tunnel of every live host.
+    pub async fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        self.call(|directory| directory.entries()).await
+    }
+
+    /// The host with this name, unless it is revoked.
+    pub async fn by_name(&self, name: HostName) -> Result<Option<Host>, StoreError> {
+        let host = self.call(move |directory| directory.host_by_name(&name)).await?;
+        Ok(host.filter(|host| host.revoked.is_none()))
+    }
+
     /// Gives a tunnel's port back.
     pub async fn release(&self, host: HostId, name: TunnelName, protocol: Protocol) -> Result<bool, StoreError> {
         self.call(move |directory| directory.release(host, &name, protocol))
@@ -123,7 +173,11 @@ impl Hosts {
         let directory = self.directory.clone();
         match tokio::task::spawn_blocking(move || call(&*directory)).await {
             Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going down, and with it whoever waits for this.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 }

@@ -9,18 +9,18 @@ use std::time::Duration;
 use spawnpoint_core::admission::{DenyReason, Permit};
 use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::{PublicPort, Route};
-use spawnpoint_net::{BindError, PacketBuffers, PacketSocket, TaskScope, abort, bind_tcp, bind_udp, canonical};
+use spawnpoint_net::{BindError, LocalSocket, PacketBuffers, PacketSocket, TaskScope, bind_tcp, bind_udp, canonical};
 use spawnpoint_ops::TunnelLabels;
-use spawnpoint_proto::Protocol;
-use tokio::net::{TcpListener, TcpStream};
+use spawnpoint_proto::{Dialect, Protocol};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::hearing::{Door, Lobby};
 use crate::link::Link;
-use crate::refuse;
 use crate::registry::Routes;
-use crate::tcp;
+use crate::tcp::{self, Visitor};
 use crate::tunnel::Tunnel;
 use crate::udp::UdpTunnel;
 
@@ -35,10 +35,11 @@ const PAUSE_DEADLINE: Duration = Duration::from_secs(1);
 pub(crate) struct Exposure {
     context: Arc<Context>,
     port: PublicPort,
+    door: Door,
     routes: watch::Receiver<Routes>,
     socket: PublicSocket,
-    /// Players who are told why they cannot enter.
-    refusing: Arc<TaskScope>,
+    /// Players who are heard, or told why they cannot enter.
+    talking: Arc<TaskScope>,
     /// The task that takes players, while it may.
     taking: Option<TaskScope>,
 }
@@ -55,6 +56,7 @@ impl Exposure {
     pub fn open(
         context: &Arc<Context>,
         port: PublicPort,
+        door: Door,
         routes: watch::Receiver<Routes>,
         parent: &CancellationToken,
     ) -> Result<Self, BindError> {
@@ -67,7 +69,7 @@ impl Exposure {
                 source,
             })?,
         };
-        Ok(Self::new(context, port, routes, parent, socket))
+        Ok(Self::new(context, port, door, routes, parent, socket))
     }
 
     /// Goes on with a socket that another process has opened.
@@ -75,6 +77,7 @@ impl Exposure {
     pub fn adopt(
         context: &Arc<Context>,
         port: PublicPort,
+        door: Door,
         routes: watch::Receiver<Routes>,
         parent: &CancellationToken,
         descriptor: std::os::fd::OwnedFd,
@@ -91,12 +94,13 @@ impl Exposure {
                 PublicSocket::udp(socket)?
             }
         };
-        Ok(Self::new(context, port, routes, parent, socket))
+        Ok(Self::new(context, port, door, routes, parent, socket))
     }
 
     fn new(
         context: &Arc<Context>,
         port: PublicPort,
+        door: Door,
         routes: watch::Receiver<Routes>,
         parent: &CancellationToken,
         socket: PublicSocket,
@@ -104,27 +108,27 @@ impl Exposure {
         Self {
             context: context.clone(),
             port,
+            door,
             routes,
             socket,
-            refusing: Arc::new(TaskScope::new(parent)),
+            talking: Arc::new(TaskScope::new(parent)),
             taking: None,
         }
     }
 
     /// Starts to take players, or goes on with it.
     pub fn take_players(&mut self) {
-        let scope = TaskScope::new(self.refusing.token());
+        let scope = TaskScope::new(self.talking.token());
         let (context, port, routes) = (self.context.clone(), self.port, self.routes.clone());
         match self.socket.clone() {
             PublicSocket::Tcp(listener) => {
-                let refusing = self.refusing.clone();
-                let doorman = Doorman {
+                let lobby = Lobby {
                     context,
-                    port,
                     routes,
-                    refusing,
+                    door: self.door,
+                    scope: Arc::downgrade(&self.talking),
                 };
-                scope.spawn(doorman.accept(listener));
+                scope.spawn(Doorman(Arc::new(lobby)).accept(listener));
             }
             PublicSocket::Udp(socket) => {
                 let receiver = Receiver {
@@ -171,12 +175,7 @@ impl PublicSocket {
 }
 
 /// Accepts the TCP players of one port.
-struct Doorman {
-    context: Arc<Context>,
-    port: PublicPort,
-    routes: watch::Receiver<Routes>,
-    refusing: Arc<TaskScope>,
-}
+struct Doorman(Arc<Lobby>);
 
 impl Doorman {
     async fn accept(self, listener: Arc<TcpListener>) {
@@ -186,57 +185,66 @@ impl Doorman {
                 Err(error) => {
                     // A player who is gone before being accepted is nobody's trouble; anything else is the machine's.
                     if error.kind() != std::io::ErrorKind::ConnectionAborted {
-                        tracing::warn!(port = self.port.1, %error, "a player could not be accepted");
+                        tracing::warn!(port = listener.local_addr().map_or(0, |address| address.port()), %error, "a player could not be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                     continue;
                 }
             };
-            let player = canonical(player);
-            let routes = self.routes.borrow().clone();
-            let Some(route) = routes.get(self.port) else {
-                abort(&socket);
-                continue;
-            };
-            match self.enter(route, player.ip()) {
+            tcp::prepare(&socket);
+            self.let_in(LocalSocket::new(socket), canonical(player));
+        }
+    }
+
+    /// Takes a player to their tunnel, or has them heard first.
+    fn let_in(&self, socket: LocalSocket, player: SocketAddr) {
+        let Lobby {
+            context, routes, door, ..
+        } = &*self.0;
+        let routes = routes.borrow().clone();
+        let route = match *door {
+            Door::Shared(_) => None,
+            Door::Own(port) => match routes.get(port) {
+                Some(route) => Some(route),
+                None => return,
+            },
+        };
+        // A proxy brings everybody from one address: whom it brings is admitted once that is known.
+        let is_proxy = context.is_proxy(player.ip());
+        let is_heard = is_proxy || route.is_none_or(|route| route.dialect == Some(Dialect::Minecraft));
+        if !is_heard && let Some(route) = route {
+            match enter(context, route, player.ip()) {
                 Ok((link, tunnel, permit)) => {
-                    let game = route.game.clone();
-                    let inner = tunnel.clone();
+                    let (inner, game) = (tunnel.clone(), route.game.clone());
+                    let visitor = Visitor::silent(socket, player);
                     tunnel.scope.spawn(async move {
-                        tcp::carry(&inner, link, socket, player, game.as_deref(), permit).await;
+                        tcp::carry(&inner, link, visitor, game.as_deref(), permit).await;
                     });
                 }
-                Err(reason) => self.deny(route, socket, player, reason),
+                Err(reason) => {
+                    context.metrics.denied(reason.as_str());
+                    tracing::debug!(%player, tunnel = %route.name, reason = reason.as_str(), "player denied");
+                }
             }
+            return;
         }
+        self.0.hear(socket, player, is_proxy);
     }
+}
 
-    fn enter(&self, route: &Route<Arc<Link>>, ip: IpAddr) -> Result<(Arc<Link>, Arc<Tunnel>, Permit), DenyReason> {
-        let (link, id) = route.target.as_ref().ok_or(DenyReason::NoAgent)?;
-        let tunnel = link.tunnel(*id).ok_or(DenyReason::NoAgent)?;
-        if link.is_away() {
-            return Err(DenyReason::NoAgent);
-        }
-        let permit = self
-            .context
-            .players
-            .admit(self.context.clock.now(), ip, &tunnel.places)?;
-        Ok((link.clone(), tunnel, permit))
+/// The tunnel of `route` and a place for a player from `ip` in it, or why not.
+pub(crate) fn enter(
+    context: &Context,
+    route: &Route<Arc<Link>>,
+    ip: IpAddr,
+) -> Result<(Arc<Link>, Arc<Tunnel>, Permit), DenyReason> {
+    let (link, id) = route.target.as_ref().ok_or(DenyReason::NoAgent)?;
+    let tunnel = link.tunnel(*id).ok_or(DenyReason::NoAgent)?;
+    if link.is_away() {
+        return Err(DenyReason::NoAgent);
     }
-
-    fn deny(&self, route: &Route<Arc<Link>>, socket: TcpStream, player: SocketAddr, reason: DenyReason) {
-        self.context.metrics.denied(reason.as_str());
-        tracing::debug!(%player, tunnel = %route.name, reason = reason.as_str(), "player denied");
-        // Whoever comes too often gets no conversation out of it.
-        let is_worth_words = reason != DenyReason::PlayerRate && refuse::has_words(route.game.as_deref());
-        match self.context.refusals.clone().try_acquire_owned() {
-            Ok(place) if is_worth_words => self.refusing.spawn(async move {
-                refuse::tell(socket, refuse::words_for_denied(reason), &[]).await;
-                drop(place);
-            }),
-            _ => abort(&socket),
-        }
-    }
+    let permit = context.players.admit(context.clock.now(), ip, &tunnel.places)?;
+    Ok((link.clone(), tunnel, permit))
 }
 
 /// Receives the packets of one port.

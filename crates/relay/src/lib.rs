@@ -9,28 +9,39 @@
 //! link      one welcomed agent, from connection to connection: its control messages, its datagrams, its tunnels, its sessions
 //! registry  the supervisor: which link holds which tunnel, which public sockets are open
 //! exposure  one public port: accepts players and looks up where they go
+//! hearing   a TCP player who has to say first whom they want
+//! list      the server list: what each server shows there, asked of it once in a while
+//! away      what the players of a server that is away are shown
+//! remember  tunnels that are answered while their agents are gone
+//! names     the names of a tunnel, and the best that players can type
 //! tunnel    what the players of one tunnel share
 //! tcp udp   one TCP player; the UDP players of one tunnel
 //! handover  an upgrade in place: everything goes to a successor
-//! refuse    what a player is told who cannot enter
+//! refuse    talking to a player who does not get in
 //! ```
-//! [`office`] is what an operator does with hosts while the relay runs.
+//! [`office`] is what an operator does with hosts while the relay runs, [`zone`] what to put into DNS.
 
+mod away;
 mod certificate;
 mod context;
 mod directory;
 mod exposure;
 #[cfg(unix)]
 mod handover;
+mod hearing;
 mod link;
+mod list;
 mod meter;
+mod names;
 pub mod office;
 mod refuse;
 mod registry;
+mod remember;
 mod start;
 mod tcp;
 mod tunnel;
 mod udp;
 mod welcome;
+pub mod zone;
 
 pub use start::{Relay, RelayError, RelayInfo};

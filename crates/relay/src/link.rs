@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use spawnpoint_core::admission::HostPlaces;
-use spawnpoint_core::route::HostNumber;
+use spawnpoint_core::route::{HostNumber, Return};
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{
     ControlError, ControlReader, ControlWriter, DatagramOutbox, SessionEnd, Sessions, TaskScope, hint_rate, unix_now,
@@ -28,10 +28,11 @@ use spawnpoint_proto::{CloseCode, LinkId, RefusalCode, SessionId, TunnelId, Tunn
 use spawnpoint_store::Host;
 #[cfg(unix)]
 use tokio::sync::oneshot;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::list;
 use crate::meter::SessionMeter;
 use crate::registry::Registry;
 use crate::tunnel::Tunnel;
@@ -80,6 +81,8 @@ pub(crate) struct Link {
     /// By lane, which no two open tunnels share.
     tunnels: Mutex<HashMap<u8, Arc<Tunnel>>>,
     commands: mpsc::Sender<Command>,
+    /// A carrier has come.
+    arrived: Notify,
     /// Why it was closed from outside its task.
     closing: OnceLock<CloseCode>,
     closed: CancellationToken,
@@ -185,6 +188,18 @@ impl Link {
         }
     }
 
+    /// Waits until the link has a carrier.
+    pub async fn carried(&self) {
+        let arrived = self.arrived.notified();
+        tokio::pin!(arrived);
+        // Before the look, so that none comes unnoticed in between.
+        arrived.as_mut().enable();
+        let is_here = |(connection, _): (quinn::Connection, u64)| connection.close_reason().is_none();
+        if !self.connection().is_some_and(is_here) {
+            arrived.await;
+        }
+    }
+
     /// Whether the agent has been away for longer than a new player is kept waiting.
     pub fn is_away(&self) -> bool {
         matches!(&*self.carrier(), Carrier::Parked(since) if since.elapsed() > self.patience)
@@ -256,6 +271,7 @@ impl LinkTask {
             outbox,
             tunnels: Mutex::default(),
             commands,
+            arrived: Notify::new(),
             closing: OnceLock::new(),
             closed: CancellationToken::new(),
         });
@@ -300,6 +316,7 @@ impl LinkTask {
             hint_rate(connection, rate);
         }
         *self.link.carrier() = Carrier::Up(connection.clone(), epoch);
+        self.link.arrived.notify_waiters();
         epoch
     }
 
@@ -571,20 +588,17 @@ impl LinkTask {
         }
         self.count();
         self.touch().await;
-        let (reason, code, expected_back) = match &end {
-            End::Lost(_) if let Some(code) = link.closing.get() => (code.as_str(), None, *code == CloseCode::Busy),
-            End::Lost(error) => (lost_reason(error), None, !said_goodbye(error)),
-            End::Close(code) => (
-                code.as_str(),
-                Some(*code),
-                matches!(code, CloseCode::Timeout | CloseCode::Internal),
-            ),
+        let (reason, code, back) = match &end {
+            End::Lost(_) if let Some(code) = link.closing.get() => (code.as_str(), None, back_after(*code)),
+            End::Lost(error) if said_goodbye(error) => (lost_reason(error), None, Return::Perhaps),
+            End::Lost(error) => (lost_reason(error), None, Return::Soon),
+            End::Close(code) => (code.as_str(), Some(*code), back_after(*code)),
             End::Violation(violation) => {
                 context.metrics.violation(violation.as_str());
-                (violation.as_str(), Some(CloseCode::Violation), true)
+                (violation.as_str(), Some(CloseCode::Violation), Return::Soon)
             }
-            End::Expired => ("expired", None, false),
-            End::Superseded(_) => ("superseded", Some(CloseCode::Superseded), true),
+            End::Expired => ("expired", None, Return::Perhaps),
+            End::Superseded(_) => ("superseded", Some(CloseCode::Superseded), Return::Soon),
         };
         if let (Some(code), Some(connection)) = (code, connection) {
             connection.close(var(code.number()), reason.as_bytes());
@@ -596,13 +610,20 @@ impl LinkTask {
         });
         // So that each reports its own end; what closes the tunnel below ends whoever is left.
         let _ = tokio::time::timeout(SESSIONS_DEADLINE, link.sessions.emptied()).await;
-        let ids: Vec<TunnelId> = link.tunnels().values().map(|tunnel| tunnel.id).collect();
-        ids.into_iter()
+        let tunnels: Vec<Arc<Tunnel>> = link.tunnels().values().cloned().collect();
+        for tunnel in &tunnels {
+            if let Some(unnoted) = tunnel.list.as_ref().and_then(|list| list.gone(unix_now())) {
+                list::note(&context, link.host, &tunnel.labels.tunnel, unnoted).await;
+            }
+        }
+        tunnels
+            .into_iter()
+            .map(|tunnel| tunnel.id)
             .for_each(|id| self.end_tunnel(id, if is_expired { "expired" } else { "link_lost" }));
         if matches!(end, End::Close(CloseCode::TakenOver)) {
             self.registry.bury(link.id).await;
         }
-        self.registry.detach(link.id, expected_back).await;
+        self.registry.detach(link.id, back).await;
         if !self.registry.is_linked(link.host).await {
             context.metrics.forget_link(&link.host_name);
         }
@@ -627,6 +648,15 @@ impl From<ControlError> for End {
 pub(crate) fn max_players(context: &Context, host: &Host) -> u32 {
     let most = context.config.players.max_players_per_host;
     host.grant.max_players.map_or(most, |granted| granted.get().min(most))
+}
+
+/// Whether an agent comes back whose link was closed for `code`.
+const fn back_after(code: CloseCode) -> Return {
+    match code {
+        CloseCode::Timeout | CloseCode::Internal | CloseCode::Busy => Return::Soon,
+        CloseCode::Revoked => Return::Never,
+        _ => Return::Perhaps,
+    }
 }
 
 fn said_goodbye(error: &quinn::ConnectionError) -> bool {

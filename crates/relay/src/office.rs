@@ -6,10 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use spawnpoint_core::grant::{Grant, PortRule, ProtocolSet, UnixTime};
+use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{random_bytes, unix_now};
 use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust};
-use spawnpoint_store::{Directory, Host, Reservation, SqliteDirectory, StoreError};
+use spawnpoint_store::{Directory, Entry, Host, Reservation, SqliteDirectory, StoreError};
 
 /// The name or address in invites.
 pub(crate) const PUBLIC_HOST: &str = "public_host";
@@ -42,7 +43,7 @@ pub struct GrantChange {
     /// Public ports.
     pub ports: Option<PortRule>,
     /// Host names.
-    pub hostnames: Option<Vec<String>>,
+    pub hostnames: Option<Vec<Pattern>>,
     /// Players at once.
     pub max_players: Option<Option<std::num::NonZeroU32>>,
     /// End.
@@ -150,6 +151,14 @@ impl Office {
         with_ports
             .map(|pair: Result<_, StoreError>| Ok(pair.map(|(ports, host)| (host, ports))?))
             .collect()
+    }
+
+    /// Every tunnel that is answered while its agent is gone.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, OfficeError> {
+        Ok(self.directory.entries()?)
     }
 
     /// The name or address that invites show unless told otherwise.

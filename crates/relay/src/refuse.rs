@@ -1,10 +1,8 @@
-//! What a player is told who cannot enter, in the words of the game.
+//! Talking to a player who does not get in: in the game's own way, to the end, within a deadline. What to say is decided elsewhere.
 
 use std::time::Duration;
 
-use spawnpoint_core::admission::DenyReason;
 use spawnpoint_net::abort;
-use spawnpoint_proto::ResetCode;
 use spawnpoint_sniff::minecraft::{LEGACY_PAUSE, Refusal, Step, Then};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,40 +18,41 @@ pub(crate) fn has_words(game: Option<&str>) -> bool {
     game == Some("minecraft")
 }
 
-/// Why the origin did not take the player.
-pub(crate) const fn words_for(code: ResetCode) -> &'static str {
-    match code {
-        ResetCode::OriginRefused => "This server is not running right now. Try again later.",
-        ResetCode::OriginTimeout | ResetCode::OriginUnreachable => {
-            "This server does not answer right now. Try again later."
-        }
-        ResetCode::TooManySessions => "This server is full.",
-        _ => "This server cannot be reached right now. Try again later.",
-    }
-}
-
-/// Why the relay did not take the player.
-pub(crate) const fn words_for_denied(reason: DenyReason) -> &'static str {
-    match reason {
-        DenyReason::PlayerRate => "Too many connections from your address. Wait a moment and try again.",
-        DenyReason::PlayersOfAddress => "Too many players from your address.",
-        DenyReason::PlayersOfHost | DenyReason::PlayersOfRelay => "This server is full.",
-        DenyReason::Draining => "This server's relay is restarting. Try again in a moment.",
-        DenyReason::NoAgent => "This server's host is reconnecting. Try again in a moment.",
-    }
-}
-
-/// Tells the player `words` as the game would, then closes; `head` is what the player has already said.
-pub(crate) async fn tell(mut socket: TcpStream, words: &str, head: &[u8]) {
-    let told = tokio::time::timeout(DEADLINE, converse(&mut socket, words, head)).await;
+/// Tells the player what `refusal` has to say, as the game would, then closes; `head` is what the player has already said.
+pub(crate) async fn tell(mut socket: TcpStream, refusal: Refusal, head: &[u8]) {
+    let told = tokio::time::timeout(DEADLINE, converse(&mut socket, refusal, head)).await;
     match told {
         Ok(Ok(())) => {}
         _ => abort(&socket),
     }
 }
 
-async fn converse(socket: &mut TcpStream, words: &str, head: &[u8]) -> std::io::Result<()> {
-    let mut refusal = Refusal::new(words);
+/// Says `words`, then closes.
+pub(crate) async fn say(mut socket: TcpStream, words: &[u8]) {
+    let said = async {
+        socket.write_all(words).await?;
+        part(&mut socket).await
+    };
+    match tokio::time::timeout(DEADLINE, said).await {
+        Ok(Ok(())) => {}
+        _ => abort(&socket),
+    }
+}
+
+/// Says `words` on a socket that others see too.
+pub(crate) async fn write(socket: &TcpStream, mut words: &[u8]) -> std::io::Result<()> {
+    while !words.is_empty() {
+        socket.writable().await?;
+        match socket.try_write(words) {
+            Ok(written) => words = &words[written..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn converse(socket: &mut TcpStream, mut refusal: Refusal, head: &[u8]) -> std::io::Result<()> {
     let mut input = [0; 1024];
     let mut step = refusal.on_bytes(head);
     loop {
@@ -72,6 +71,12 @@ async fn converse(socket: &mut TcpStream, words: &str, head: &[u8]) -> std::io::
             Then::End(_) => break,
         };
     }
+    part(socket).await
+}
+
+/// Closes a socket over which the last words have been written.
+async fn part(socket: &mut TcpStream) -> std::io::Result<()> {
+    let mut input = [0; 1024];
     socket.shutdown().await?;
     let rest = async { while socket.read(&mut input).await.is_ok_and(|length| length > 0) {} };
     // A player who goes on talking has had the words by then.

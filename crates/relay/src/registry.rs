@@ -3,14 +3,16 @@
 //! One task owns the book (`spawnpoint_core::route`) and the open public ports, and keeps the second in step with the first. Everybody else asks it through
 //! a bounded queue, or reads the routes that it publishes without asking. It never waits for a peer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use spawnpoint_config::relay::RelayConfig;
 use spawnpoint_core::admission::HostPlaces;
-use spawnpoint_core::route::{self, HostNumber, PublicPort, RouteTable, TunnelSpec};
+use spawnpoint_core::hostname::Pattern;
+use spawnpoint_core::route::{self, HostNumber, OpenError, PublicPort, Return, RouteTable, TunnelSpec};
 use spawnpoint_net::{BindError, PacketSocket};
-use spawnpoint_proto::{CloseCode, LinkId, TunnelId, TunnelName};
+use spawnpoint_proto::{CloseCode, Dialect, LinkId, TunnelId, TunnelName};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +20,7 @@ use crate::context::Context;
 use crate::exposure::Exposure;
 #[cfg(unix)]
 use crate::handover::{Gathered, state::HandedPort};
+use crate::hearing::Door;
 #[cfg(unix)]
 use crate::link::Rested;
 use crate::link::{Command as LinkCommand, Link};
@@ -60,6 +63,8 @@ pub(crate) enum OpenFailure {
     Draining,
     /// The host has as many tunnels as it may have.
     TooMany,
+    /// Another tunnel has this name.
+    NameTaken(Pattern),
     /// The book does not allow it.
     Refused,
 }
@@ -68,7 +73,7 @@ enum Request {
     Attach(Arc<Link>),
     Detach {
         link: LinkId,
-        expected_back: bool,
+        back: Return,
     },
     Open {
         link: LinkId,
@@ -104,6 +109,7 @@ enum Request {
         reply: oneshot::Sender<Found>,
     },
     Bury(LinkId),
+    KeepGone(HashSet<(HostNumber, TunnelName)>),
     #[cfg(unix)]
     Rest {
         go_on: CancellationToken,
@@ -141,6 +147,8 @@ pub(crate) struct Supervisor {
     book: route::Registry<Arc<Link>>,
     routes: watch::Sender<Routes>,
     open: HashMap<PublicPort, Exposure>,
+    /// The ports that lead to many tunnels.
+    shared: HashMap<PublicPort, Exposure>,
     places: HashMap<HostNumber, Places>,
     /// Links that ended because another agent took over, oldest first.
     buried: VecDeque<LinkId>,
@@ -156,8 +164,13 @@ impl Registry {
         self.tell(Request::Attach(link)).await;
     }
 
-    pub async fn detach(&self, link: LinkId, expected_back: bool) {
-        self.tell(Request::Detach { link, expected_back }).await;
+    pub async fn detach(&self, link: LinkId, back: Return) {
+        self.tell(Request::Detach { link, back }).await;
+    }
+
+    /// Of the tunnels whose agents are gone, only these are answered from here on.
+    pub async fn keep_gone(&self, kept: HashSet<(HostNumber, TunnelName)>) {
+        self.tell(Request::KeepGone(kept)).await;
     }
 
     pub async fn open(&self, link: LinkId, spec: TunnelSpec) -> Result<Opened, OpenFailure> {
@@ -261,6 +274,7 @@ impl Supervisor {
             book: route::Registry::new(context.config.links.resume_window),
             routes: watch::Sender::default(),
             open: HashMap::new(),
+            shared: HashMap::new(),
             places: HashMap::new(),
             buried: VecDeque::new(),
             draining: false,
@@ -303,9 +317,18 @@ impl Supervisor {
             Request::Attach(link) => {
                 self.book.attach(link.id, link.host, link);
             }
-            Request::Detach { link, expected_back } => {
+            Request::Detach { link, back } => {
+                let back = match back {
+                    Return::Soon if self.draining => Return::Perhaps,
+                    back => back,
+                };
+                self.book.detach(self.context.clock.now(), link, back);
+                self.publish();
+            }
+            Request::KeepGone(kept) => {
+                // A link that holds a tunnel keeps it, and its list, by itself.
                 self.book
-                    .detach(self.context.clock.now(), link, expected_back && !self.draining);
+                    .retain_gone(|host, tunnel| kept.contains(&(host, tunnel.clone())));
                 self.publish();
             }
             Request::Open { link, spec, reply } => {
@@ -350,7 +373,7 @@ impl Supervisor {
             Request::Rest { .. } => unreachable!("it waits, and so has its place in the loop"),
             Request::TakePlayers => {
                 self.resting = false;
-                self.open.values_mut().for_each(Exposure::take_players);
+                self.exposures().for_each(Exposure::take_players);
             }
             Request::CloseCarriers(code, done) => {
                 self.book.links().for_each(|(_, link)| link.close_carrier(code));
@@ -387,16 +410,12 @@ impl Supervisor {
             return Err(OpenFailure::TooMany);
         }
         let port = (spec.protocol, spec.port);
-        if !self.open.contains_key(&port) {
-            let exposure = Exposure::open(&self.context, port, self.routes.subscribe(), &self.stop);
-            let mut exposure = exposure.map_err(OpenFailure::PortBusy)?;
-            if !self.resting {
-                exposure.take_players();
-            }
-            self.open.insert(port, exposure);
-        }
+        self.open_port(port).map_err(OpenFailure::PortBusy)?;
         let name = spec.name.clone();
-        let opened = self.book.open(link, spec).map_err(|_| OpenFailure::Refused)?;
+        let opened = self.book.open(link, spec).map_err(|error| match error {
+            OpenError::NameTaken(name) => OpenFailure::NameTaken(name),
+            _ => OpenFailure::Refused,
+        })?;
         if let Some((old, id)) = opened.taken_from.filter(|(old, _)| *old != link)
             && let Some((_, old)) = self.book.links().find(|(id, _)| *id == old)
         {
@@ -407,11 +426,59 @@ impl Supervisor {
         Ok(Opened { id: opened.id, socket })
     }
 
+    fn open_port(&mut self, port: PublicPort) -> Result<(), BindError> {
+        if self.open.contains_key(&port) {
+            return Ok(());
+        }
+        let door = Door::Own(port);
+        let mut exposure = Exposure::open(&self.context, port, door, self.routes.subscribe(), &self.stop)?;
+        if !self.resting {
+            exposure.take_players();
+        }
+        self.open.insert(port, exposure);
+        Ok(())
+    }
+
+    /// Opens the shared ports that are not open yet, if the relay has a domain.
+    pub fn open_shared(&mut self) -> Result<(), BindError> {
+        for (port, dialect) in shared_ports(&self.context.config) {
+            if self.shared.contains_key(&port) {
+                continue;
+            }
+            let door = Door::Shared(dialect);
+            let mut exposure = Exposure::open(&self.context, port, door, self.routes.subscribe(), &self.stop)?;
+            if !self.resting {
+                exposure.take_players();
+            }
+            self.shared.insert(port, exposure);
+        }
+        Ok(())
+    }
+
+    /// Answers for a tunnel whose agent was gone before this process began.
+    pub fn remember(&mut self, host: HostNumber, spec: TunnelSpec) {
+        let (port, name) = ((spec.protocol, spec.port), spec.name.clone());
+        let is_shared = self.shared.contains_key(&port);
+        if is_shared || !self.book.remember(host, spec) {
+            return;
+        }
+        if let Err(error) = self.open_port(port) {
+            let error = spawnpoint_ops::describe(&error);
+            tracing::warn!(tunnel = %name, error, "nobody answers for this tunnel until its agent is back");
+            self.book.retain_gone(|owner, tunnel| (owner, tunnel) != (host, &name));
+        }
+        self.publish();
+    }
+
+    fn exposures(&mut self) -> impl Iterator<Item = &mut Exposure> {
+        self.open.values_mut().chain(self.shared.values_mut())
+    }
+
     /// Stops taking players and asks every link to rest. Links may be asking for something meanwhile, so nobody waits for them here.
     #[cfg(unix)]
     async fn rest(&mut self, go_on: &CancellationToken) -> Vec<oneshot::Receiver<Rested>> {
         self.resting = true;
-        for exposure in self.open.values_mut() {
+        for exposure in self.exposures() {
             exposure.pause().await;
         }
         let ask = |link: &Arc<Link>| {
@@ -429,7 +496,7 @@ impl Supervisor {
             buried: self.buried.iter().copied().collect(),
             ..Gathered::default()
         };
-        for (&(protocol, port), exposure) in &self.open {
+        for (&(protocol, port), exposure) in self.open.iter().chain(&self.shared) {
             let socket = gathered.descriptors.add(exposure.descriptor());
             gathered.ports.push(HandedPort { protocol, port, socket });
         }
@@ -439,8 +506,21 @@ impl Supervisor {
     /// Enters a port that another process has opened.
     #[cfg(unix)]
     pub fn adopt_port(&mut self, port: PublicPort, descriptor: std::os::fd::OwnedFd) -> std::io::Result<()> {
-        let exposure = Exposure::adopt(&self.context, port, self.routes.subscribe(), &self.stop, descriptor)?;
-        self.open.insert(port, exposure);
+        let dialect =
+            shared_ports(&self.context.config).find_map(|(shared, dialect)| (shared == port).then_some(dialect));
+        let door = dialect.map_or(Door::Own(port), Door::Shared);
+        let exposure = Exposure::adopt(
+            &self.context,
+            port,
+            door,
+            self.routes.subscribe(),
+            &self.stop,
+            descriptor,
+        )?;
+        match door {
+            Door::Own(_) => self.open.insert(port, exposure),
+            Door::Shared(_) => self.shared.insert(port, exposure),
+        };
         Ok(())
     }
 
@@ -491,4 +571,14 @@ impl Supervisor {
         self.open.retain(|port, _| routes.get(*port).is_some());
         self.routes.send_replace(Arc::new(routes));
     }
+}
+
+/// The ports that lead to many tunnels, and what is spoken there.
+pub(crate) fn shared_ports(config: &RelayConfig) -> impl Iterator<Item = (PublicPort, Dialect)> + '_ {
+    let ports = |dialect: Dialect| {
+        let ports = config.shared.ports(dialect).iter();
+        ports.map(move |port| ((dialect.protocol(), port), dialect))
+    };
+    let has_domain = config.domain.is_some();
+    Dialect::ALL.into_iter().filter(move |_| has_domain).flat_map(ports)
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use spawnpoint_config::relay::{RelayConfig, Verify};
-use spawnpoint_core::admission::{Gate, HostPlaces, Limits};
 use spawnpoint_core::drain::{Drain, Phase};
 use spawnpoint_net::identity::{IdentityError, load_or_make_secret};
 use spawnpoint_net::tls::{self, ShownCertificate};
@@ -26,19 +27,11 @@ use crate::directory::Hosts;
 use crate::link::LinkTask;
 use crate::office::{AGENT_PORT, CERTIFICATE_HASH, PUBLIC_HOST, VERIFY};
 use crate::registry::{Registry, Supervisor};
+use crate::remember;
 use crate::welcome::Reception;
 
-/// Prefixes that admission tells apart; about 5 MB when all are in use.
-const PREFIXES: usize = 65_536;
-
-/// Agents that may be in their handshake: in all, from one address, and how often from one address.
-const HANDSHAKES: Limits = Limits {
-    players: 128,
-    players_per_prefix: 64,
-    rate_per_prefix: 10,
-    burst_per_prefix: 64,
-    prefixes: 16_384,
-};
+/// Bytes of a picture that still fits into an entry of the server list.
+const MAX_ICON: usize = 12 * 1024;
 
 /// How long closing connections may take to reach their agents.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -66,6 +59,17 @@ pub enum RelayError {
     /// The relay that was to be followed handed over nothing that can be used.
     #[error("cannot take over from the running relay: {0}")]
     TakeOver(String),
+    /// A shared port cannot be opened.
+    #[error("a shared port cannot be opened: let `shared` in the configuration name another, or \"off\"")]
+    Shared(#[source] BindError),
+    /// The picture for servers that are away.
+    #[error("away.icon {} cannot be used: {why}; it takes a PNG of 64 by 64 pixels and at most 12 kB", path.display())]
+    Icon {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A task that everything depends on has ended.
     #[error("the relay has failed: this is a mistake in it, its log says where")]
     Crashed,
@@ -211,17 +215,15 @@ impl Prepared {
             certificate,
             data_dir,
         };
-        let players = &config.players;
-        let gate = Gate::new(Limits {
-            players: players.max_players,
-            players_per_prefix: players.max_players_per_address,
-            rate_per_prefix: players.new_players_per_address,
-            burst_per_prefix: players.new_players_burst,
-            prefixes: PREFIXES,
-        });
-        let (clock, handshakes) = (Clock::default(), Gate::new(HANDSHAKES));
+        let icon = config.away.icon.as_deref().map(load_icon).transpose()?;
         let hosts = Hosts::new(Arc::new(directory));
-        let context = Context::new(clock, config, public_host, hosts, metrics, events, gate, handshakes);
+        let context = Context::new(Clock::default(), config, public_host, hosts, metrics, events, icon);
+        context
+            .hosts
+            .entries()
+            .await?
+            .iter()
+            .for_each(|entry| context.lists.load(entry));
         let context = Arc::new(context);
         let scope = TaskScope::new(&CancellationToken::new());
         let (supervisor, registry) = Supervisor::new(&context, scope.token().clone());
@@ -246,6 +248,8 @@ impl Assembled {
     pub(crate) async fn run(mut self, socket: std::net::UdpSocket) -> Result<Relay, RelayError> {
         tell_invites(&self.context, &self.info).await?;
         self.lock.sign()?;
+        self.supervisor.open_shared().map_err(RelayError::Shared)?;
+        remember::recall(&self.context, &mut self.supervisor).await?;
         let relay = self.run_on(socket, false)?;
         relay.announce();
         Ok(relay)
@@ -284,6 +288,7 @@ impl Assembled {
         });
         let watched = context.clone();
         scope.spawn(async move { watched.hosts.watch().await });
+        scope.spawn(remember::follow(context.clone(), registry.clone()));
         if let Some(files) = context.config.certificate.files.clone() {
             scope.spawn(certificate::follow(files, shown, context.hosts.clone()));
         }
@@ -300,7 +305,6 @@ impl Assembled {
             context: context.clone(),
             registry: registry.clone(),
             stop: scope.token().clone(),
-            anyone: Arc::new(HostPlaces::new(u32::MAX)),
         };
         let meeting = TaskScope::new(scope.token());
         scope.spawn(meet_agents(agents.endpoint.clone(), reception, meeting));
@@ -434,6 +438,25 @@ impl Relay {
         context.events.emit(Event::Stopped {
             reason: "stopped on request".to_owned(),
         });
+    }
+}
+
+/// Reads the picture for servers that are away.
+fn load_icon(path: &Path) -> Result<String, RelayError> {
+    let fail = |why: &str| RelayError::Icon {
+        path: path.to_owned(),
+        why: why.to_owned(),
+    };
+    let png = std::fs::read(path).map_err(|error| fail(&error.to_string()))?;
+    // Signature, length and type of the first chunk, then width and height.
+    let is_png = png.starts_with(b"\x89PNG\r\n\x1a\n") && png.get(12..16) == Some(b"IHDR");
+    match png.get(16..24) {
+        _ if !is_png => Err(fail("it is no PNG")),
+        Some([0, 0, 0, 64, 0, 0, 0, 64]) if png.len() <= MAX_ICON => {
+            Ok(format!("data:image/png;base64,{}", BASE64.encode(png)))
+        }
+        Some([0, 0, 0, 64, 0, 0, 0, 64]) => Err(fail("it is too large")),
+        _ => Err(fail("it has another size")),
     }
 }
 

@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use spawnpoint_core::admission::{DenyReason, Permit};
 use spawnpoint_net::{Ends, Halves, LocalSocket, Meter, Opening, PlayerStream, Session, SessionEnd, canonical};
 use spawnpoint_proto::ResetCode;
-use spawnpoint_proto::stream::StreamHeader;
+use spawnpoint_proto::stream::{Purpose, StreamHeader};
+use spawnpoint_sniff::minecraft::Refusal;
 use tokio::net::TcpStream;
 
+use crate::away::{Presence, words_for_denied};
+use crate::hearing::Again;
 use crate::link::{Link, SeatRecord};
 use crate::meter::SessionMeter;
 use crate::refuse;
@@ -21,16 +25,70 @@ const HEAD: usize = 1024;
 /// A player whose machine vanished is noticed after two minutes of silence by the kernel's probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Carries one new player until the session ends.
-pub(crate) async fn carry(
-    tunnel: &Tunnel,
-    link: Arc<Link>,
-    socket: TcpStream,
+/// A player at the tunnel's door, or in. Dropping one ends them: in a reset, unless the server has not said a word yet and they can be heard once more, as when
+/// the link is lost, or the tunnel closes under the task that carries them.
+pub(crate) struct Visitor {
+    socket: Option<LocalSocket>,
     player: SocketAddr,
-    game: Option<&str>,
-    permit: Permit,
-) {
-    prepare(&socket);
+    /// What the player had said before it was known where they go.
+    said: Bytes,
+    again: Option<Again>,
+    /// Bytes from and to the player, once they are in.
+    meters: Option<Arc<[SessionMeter; 2]>>,
+}
+
+impl Visitor {
+    /// A player who has said nothing that was read.
+    pub const fn silent(socket: LocalSocket, player: SocketAddr) -> Self {
+        Self {
+            socket: Some(socket),
+            player,
+            said: Bytes::new(),
+            again: None,
+            meters: None,
+        }
+    }
+
+    /// A player who has `said` something, and whom that allows to be heard `again`.
+    pub fn heard(socket: LocalSocket, player: SocketAddr, said: Bytes, again: Option<Again>) -> Self {
+        let mut visitor = Self::silent(socket, player);
+        (visitor.said, visitor.again) = (said, again);
+        visitor
+    }
+
+    /// The socket, for as long as nobody has taken it out.
+    fn socket(&self) -> Option<Arc<TcpStream>> {
+        self.socket.as_ref().map(LocalSocket::get).cloned()
+    }
+
+    /// Takes the socket out: from here on the caller ends it.
+    fn take(&mut self) -> Option<LocalSocket> {
+        self.socket.take()
+    }
+
+    /// Whether the server has said nothing, and the player nothing more than is known here.
+    fn is_unanswered(&self) -> bool {
+        let said = self.said.len() as u64;
+        self.meters
+            .as_ref()
+            .is_none_or(|meters| (meters[0].total(), meters[1].total()) == (said, 0))
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        if self.is_unanswered()
+            && let (Some(socket), Some(again)) = (self.socket.take(), self.again.take())
+        {
+            again.hear(socket, self.player, self.said.clone());
+        }
+    }
+}
+
+/// Carries one new player until the session ends.
+pub(crate) async fn carry(tunnel: &Tunnel, link: Arc<Link>, mut visitor: Visitor, game: Option<&str>, permit: Permit) {
+    let Some(socket) = visitor.socket() else { return };
+    let player = visitor.player;
     let seat = Seat::take(&tunnel.context, &tunnel.labels, player, permit);
     tracing::debug!(session = %seat.session, %player, tunnel = tunnel.labels.tunnel, "player entered");
     let opening = Opening {
@@ -38,70 +96,83 @@ pub(crate) async fn carry(
         tunnel: tunnel.id,
         player,
         local: canonical(socket.local_addr().unwrap_or(player)),
+        purpose: Purpose::Play,
     };
     let entry = Entry::begin(link, opening);
-    // A tunnel that closes drops this task wherever it waits, and the player must see a reset then.
-    let socket = LocalSocket::new(socket);
-    entry.session.set_socket(socket.get());
+    entry.session.set_socket(&socket);
+    drop(socket);
+    if !visitor.said.is_empty() {
+        entry.session.begin_with(visitor.said.clone());
+    }
     if tokio::time::timeout(entry.link.patience, open(&entry)).await.is_err() {
         // A successor may be taking the player over right now.
         entry.session.hold().await;
-        let (words, reason) = match entry.link.connection() {
-            Some(_) => (
-                refuse::words_for(ResetCode::TooManySessions),
-                ResetCode::TooManySessions.as_str(),
-            ),
+        let code = match entry.link.connection() {
+            Some(_) => ResetCode::TooManySessions,
             None => {
                 tunnel.context.metrics.denied(DenyReason::NoAgent.as_str());
-                (
-                    refuse::words_for_denied(DenyReason::NoAgent),
-                    DenyReason::NoAgent.as_str(),
-                )
+                ResetCode::TunnelClosed
             }
         };
         drop(entry);
-        seat.leave(reason, 0, 0);
-        return refuse(tunnel, socket, game, words, &[]).await;
+        seat.leave(code.as_str(), 0, 0);
+        if let Some(socket) = visitor.take() {
+            refuse(tunnel, socket, game, refusal(tunnel, code), &visitor.said).await;
+        }
+        return;
     }
-    carry_on(tunnel, entry, socket, game, seat, [0; 2]).await;
+    let before = [visitor.said.len() as u64, 0];
+    carry_on(tunnel, entry, visitor, game, seat, before).await;
 }
 
 /// Carries a player whose session has begun, and has moved as many bytes as `before` says, from and to the player.
 pub(crate) async fn carry_on(
     tunnel: &Tunnel,
     entry: Entry,
-    socket: LocalSocket,
+    mut visitor: Visitor,
     game: Option<&str>,
     mut seat: Seat,
     before: [u64; 2],
 ) {
+    let Some(socket) = visitor.socket() else { return };
     let [up, down] = tunnel.bytes.clone();
     let meters = Arc::new([SessionMeter::new(up, before[0]), SessionMeter::new(down, before[1])]);
     seat.watch(meters.clone());
+    visitor.meters = Some(meters.clone());
     entry.note(&seat, &meters);
     let [up, down] = &*meters;
     let mut head = Vec::new();
     if refuse::has_words(game) && entry.session.is_fresh() {
-        head.reserve_exact(HEAD);
+        head.reserve_exact(visitor.said.len() + HEAD);
+        head.extend_from_slice(&visitor.said);
     }
     let ends = Ends {
-        socket: socket.get(),
+        socket: &socket,
         outgoing: up,
         incoming: down,
         head: (head.capacity() > 0).then_some(&mut head),
     };
     let mut halves = Halves::default();
     let end = entry.session.play(ends, &mut halves).await;
+    drop(socket);
     let is_unanswered = down.total() == 0 && entry.session.taken() == 0;
     // The place is free from here on; what follows are only words.
     seat.leave(end.as_str(), up.total(), down.total());
     match end {
-        SessionEnd::Finished => socket.finish(),
+        // The visitor sees to it.
+        SessionEnd::LinkLost
+        | SessionEnd::Expired
+        | SessionEnd::RemoteReset(ResetCode::TunnelClosed | ResetCode::UnknownTunnel)
+            if visitor.again.is_some() && visitor.is_unanswered() => {}
+        SessionEnd::Finished => visitor.take().into_iter().for_each(LocalSocket::finish),
         SessionEnd::RemoteReset(code) if is_unanswered => {
-            refuse(tunnel, socket, game, refuse::words_for(code), &head).await;
+            if let Some(socket) = visitor.take() {
+                refuse(tunnel, socket, game, refusal(tunnel, code), &head).await;
+            }
         }
-        _ => drop(socket),
+        _ => drop(visitor.take()),
     }
+    drop(visitor);
     entry.session.settle(end, &mut halves).await;
 }
 
@@ -168,17 +239,29 @@ pub(crate) async fn open_stream(connection: &quinn::Connection, header: &StreamH
     Some(stream)
 }
 
+/// What a player of a tunnel is told whose stream was cut for `code`.
+fn refusal(tunnel: &Tunnel, code: ResetCode) -> Refusal {
+    let presence = match (code, Presence::of_reset(code)) {
+        (_, Some(presence)) => presence,
+        (ResetCode::TooManySessions, _) => return Refusal::new(words_for_denied(DenyReason::PlayersOfHost)),
+        _ => Presence::Reconnecting,
+    };
+    let known = tunnel.list.as_ref().map(|list| list.known());
+    tunnel.context.refusal(presence, &known.unwrap_or_default())
+}
+
 /// Tells a player why they are not let in, where the game has words for it and there is a place.
-async fn refuse(tunnel: &Tunnel, socket: LocalSocket, game: Option<&str>, words: &str, head: &[u8]) {
+async fn refuse(tunnel: &Tunnel, socket: LocalSocket, game: Option<&str>, refusal: Refusal, head: &[u8]) {
     if refuse::has_words(game)
         && let Ok(_place) = tunnel.context.refusals.clone().try_acquire_owned()
         && let Some(socket) = socket.into_inner()
     {
-        refuse::tell(socket, words, head).await;
+        refuse::tell(socket, refusal, head).await;
     }
 }
 
-fn prepare(socket: &TcpStream) {
+/// Sets a player's socket up.
+pub(crate) fn prepare(socket: &TcpStream) {
     // Fails only on a socket that is already reset, which the first read then tells.
     let _ = socket.set_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new()

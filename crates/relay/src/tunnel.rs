@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use spawnpoint_core::admission::{HostPlaces, Permit};
+use spawnpoint_core::hostname::Pattern;
 use spawnpoint_net::{Meter, TaskScope};
 use spawnpoint_ops::{Event, TunnelLabels};
 use spawnpoint_proto::{SessionId, TunnelId};
 
 use crate::context::Context;
+use crate::list::List;
 use crate::meter::SessionMeter;
 use crate::udp::UdpTunnel;
 
@@ -28,6 +30,10 @@ pub(crate) struct Tunnel {
     pub scope: TaskScope,
     /// The flows, when the tunnel carries packets.
     pub udp: Option<Arc<UdpTunnel>>,
+    /// Its names on shared ports.
+    pub names: Vec<Pattern>,
+    /// What the server list shows of it, for a game that has one.
+    pub list: Option<Arc<List>>,
 }
 
 /// A player who is in; dropping it counts, reports and releases.

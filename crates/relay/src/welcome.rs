@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::Incoming;
-use spawnpoint_core::admission::{HostPlaces, Permit};
+use spawnpoint_core::admission::Permit;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{ControlError, ControlReader, ControlWriter, unix_now, var};
@@ -40,8 +40,6 @@ pub(crate) struct Reception {
     pub context: Arc<Context>,
     pub registry: Registry,
     pub stop: CancellationToken,
-    /// Handshakes belong to no host yet, so only the gate's own limits count.
-    pub anyone: Arc<HostPlaces>,
 }
 
 /// Why an agent has no link.
@@ -70,7 +68,7 @@ impl Reception {
             return None;
         }
         let ip = incoming.remote_address().ip();
-        match gate.admit(self.context.clock.now(), ip, &self.anyone) {
+        match gate.admit(self.context.clock.now(), ip, &self.context.anyone) {
             Ok(permit) => Some((incoming, permit)),
             Err(reason) => {
                 self.context.metrics.handshake(reason.as_str());

@@ -18,6 +18,8 @@ pub enum Asked {
     Upgrade,
     /// Take nobody new, and end once everybody has left, or after this long; `None` is what the configuration says.
     Drain(Option<Duration>),
+    /// Who plays right now.
+    Players,
 }
 
 #[cfg(unix)]
@@ -111,6 +113,7 @@ mod unix {
         let mut words = line.split_ascii_whitespace();
         match (words.next()?, words.next()) {
             ("upgrade", None) => Some(Asked::Upgrade),
+            ("players", None) => Some(Asked::Players),
             ("drain", None) => Some(Asked::Drain(None)),
             ("drain", Some(millis)) => Some(Asked::Drain(Some(Duration::from_millis(millis.parse().ok()?)))),
             _ => None,

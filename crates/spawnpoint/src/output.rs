@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
+use spawnpoint_agent::Shown;
 use spawnpoint_config::log::{Log, LogFormat as Configured};
 use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
 use spawnpoint_net::unix_now;
@@ -93,6 +94,12 @@ pub fn json_events() -> (Events, Writer) {
 /// What the person at an agent wants to see: the address to share, and what hinders it.
 pub fn agent_events() -> (Events, Writer) {
     written(|event| match event {
+        Event::Tunnel {
+            tunnel,
+            public,
+            address: Some(address),
+            ..
+        } => Some(format!("{tunnel}: players connect to  {address}  (or {public})")),
         Event::Tunnel { tunnel, public, .. } => Some(format!("{tunnel}: players connect to  {public}")),
         Event::TunnelRefused { tunnel, text, .. } => Some(format!("{tunnel}: not open: {text}")),
         _ => None,
@@ -117,6 +124,47 @@ fn written(line: impl Fn(&Event) -> Option<String> + Send + 'static) -> (Events,
     // A full queue belongs to a reader who has stopped reading, and loses events rather than stop the process.
     let events = Events::new(move |event| drop(events.try_send(Some(event))));
     (events, Writer(Some((sender, written))))
+}
+
+/// Who plays, a line each; the newest of very many are left out.
+pub fn list_players(players: &[Shown]) -> String {
+    const MOST: usize = 400;
+    if players.is_empty() {
+        return "nobody plays right now".to_owned();
+    }
+    let mut text = format!(
+        "{:<42} {:<16} {:<20} {:>8} {:>8} {:>10} {:>10}",
+        "PLAYER", "SERVER SEES", "TUNNEL", "SINCE", "LINK RTT", "UP", "DOWN"
+    );
+    for player in players.iter().take(MOST) {
+        let seen_as = player.seen_as.map_or("-".to_owned(), |ip| ip.to_string());
+        let round_trip = player
+            .round_trip
+            .map_or("-".to_owned(), |time| format!("{} ms", time.as_millis()));
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "\n{:<42} {seen_as:<16} {:<20} {:>8} {round_trip:>8} {:>10} {:>10}",
+            format!("{} {}", player.player, player.protocol),
+            player.tunnel,
+            rough(player.lasted.as_secs()),
+            show_size(player.up),
+            show_size(player.down),
+        );
+    }
+    if players.len() > MOST {
+        let _ = write!(text, "\nand {} more", players.len() - MOST);
+    }
+    text
+}
+
+/// Bytes, roughly.
+fn show_size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{} kB", bytes / 1_000),
+        _ => format!("{} MB", bytes / 1_000_000),
+    }
 }
 
 /// All hosts, a line each.
@@ -172,7 +220,8 @@ pub fn describe_grant(grant: &Grant) -> String {
     };
     let mut text = format!("{} on {ports}", protocols.join(" and "));
     if !grant.hostnames.is_empty() {
-        let _ = write!(text, ", names {}", grant.hostnames.join(" "));
+        let names: Vec<String> = grant.hostnames.iter().map(ToString::to_string).collect();
+        let _ = write!(text, ", names {}", names.join(" "));
     }
     if let Some(most) = grant.max_players {
         let _ = write!(text, ", {most} players at most");

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
+use spawnpoint_core::hostname::Pattern;
 use spawnpoint_proto::HostName;
 
 /// Why the directory could not do what it was asked.
@@ -185,6 +186,21 @@ pub enum ReserveError {
     /// Every allowed port is reserved or avoided.
     #[error("no port is free")]
     Exhausted,
+    /// The directory failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a tunnel did not get its names.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// Another live host has the name.
+    #[error("the name {name} belongs to another host")]
+    Taken {
+        /// The wanted name.
+        name: Pattern,
+    },
     /// The directory failed.
     #[error(transparent)]
     Store(#[from] StoreError),

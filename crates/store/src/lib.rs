@@ -1,4 +1,4 @@
-//! The host directory: who may come in, what they may expose, and which public port is theirs for good.
+//! The host directory: who may come in, what they may expose, which public ports and names are theirs for good.
 //!
 //! [`Directory`] is the one trait; [`SqliteDirectory`] keeps it in a single file of the relay's data directory, so one relay needs no other
 //! service. [`DataDir`] makes that directory and locks it, so two relays never serve the same hosts from one machine by accident.
@@ -7,17 +7,20 @@
 //! in as [`SecretHash`] only, so no file, backup or error message of this crate can hold one.
 
 mod datadir;
+mod entry;
 mod error;
 mod host;
 mod sqlite;
 
 use spawnpoint_core::grant::{Grant, UnixTime};
+use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_core::token::SecretHash;
-use spawnpoint_proto::{HostName, Protocol, TunnelName};
+use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
 
 pub use datadir::{DataDir, DataDirLock};
-pub use error::{ReserveError, StoreError};
+pub use entry::Entry;
+pub use error::{ClaimError, ReserveError, StoreError};
 pub use host::{Host, HostId, Reservation};
 pub use sqlite::{FILE, SqliteDirectory};
 
@@ -96,7 +99,43 @@ pub trait Directory: Send + Sync {
     /// The reserved ports of a host, by tunnel and protocol.
     fn reservations(&self, host: HostId) -> Result<Vec<Reservation>>;
 
-    /// Gives a tunnel's port back; returns whether it had one.
+    /// Gives a tunnel that has a port its names on the shared ports of a `dialect`, the same ones as ever if that is possible, and returns them.
+    ///
+    /// Those `wanted` are given or refused: they are taken over from a revoked host and from another tunnel of the same host, never from a live host, in
+    /// whatever dialect that has them. Those `offered` are given if no other host and no other tunnel has them. Names that are in neither are given up.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`], or a [`StoreError`]; nothing is changed then.
+    fn claim(
+        &self,
+        host: HostId,
+        tunnel: &TunnelName,
+        dialect: Dialect,
+        wanted: &[Pattern],
+        offered: &[Pattern],
+    ) -> Result<Vec<Pattern>, ClaimError>;
+
+    /// Notes that a tunnel that has a port is answered while its agent is gone, and how; what its server list showed is kept.
+    fn keep_entry(
+        &self,
+        host: HostId,
+        tunnel: &TunnelName,
+        protocol: Protocol,
+        game: &str,
+        dialect: Option<Dialect>,
+        away: Option<&str>,
+    ) -> Result<()>;
+
+    /// Notes what the server list shows of such a tunnel.
+    fn note_listing(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol, listing: &str) -> Result<()>;
+
+    /// Such a tunnel.
+    fn entry(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol) -> Result<Option<Entry>>;
+
+    /// Every such tunnel of every live host.
+    fn entries(&self) -> Result<Vec<Entry>>;
+
+    /// Gives a tunnel's port back, and its names with it; returns whether it had one.
     fn release(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol) -> Result<bool>;
 
     /// A value that a process left under `key`.

@@ -206,6 +206,9 @@ fn request(dice: &mut Dice, number: u64) -> TunnelRequest {
         preferred_port: dice.chance(500).then(|| dice.number() as u16),
         game: dice.chance(500).then(|| text(dice)),
         redundancy: dice.chance(500).then(|| dice.chance(500)),
+        speaks: None,
+        names: None,
+        away: None,
     }
 }
 
@@ -215,6 +218,7 @@ fn reply(dice: &mut Dice, name: TunnelName) -> TunnelReply {
         public_host: "play.example.org".to_owned(),
         public_port: dice.number() as u16,
         idle_ms: dice.number() as u32,
+        address: None,
     });
     let refused = opened.is_none().then(|| Refusal {
         code: *dice.pick(RefusalCode::ALL),

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use spawnpoint_core::route::{HostNumber, OpenError, Opened, PublicPort, Registry, TunnelSpec};
-use spawnpoint_proto::{LinkId, Protocol, Time, TunnelId, TunnelName};
+use spawnpoint_core::hostname::Pattern;
+use spawnpoint_core::route::{HostNumber, OpenError, Opened, PublicPort, Registry, Return, TunnelSpec};
+use spawnpoint_proto::{Dialect, LinkId, Protocol, Time, TunnelId, TunnelName};
 
 use crate::sim::seed::Dice;
 
@@ -50,6 +51,8 @@ struct Entry {
     name: TunnelName,
     port: PublicPort,
     game: Option<String>,
+    dialect: Option<Dialect>,
+    names: Vec<Pattern>,
     holder: Result<(LinkId, TunnelId), Time>,
 }
 
@@ -100,11 +103,19 @@ impl World {
 
     fn open(&mut self, dice: &mut Dice) {
         let link = self.some_link(dice);
+        let patterns = ["a.example.org", "b.example.org", "*.example.org", "*.b.example.org"];
+        // In a crowd nearly every name would be taken, and it would not become one.
+        let chance = if self.crowded { 0 } else { 150 };
+        let names = patterns.iter().filter(|_| dice.chance(chance));
+        let names = names.map(|name| name.parse().unwrap()).collect();
         let spec = TunnelSpec {
             name: dice.pick(&self.names).clone(),
             protocol: *dice.pick(&Protocol::ALL),
             port: dice.within(1, self.ports) as u16,
             game: dice.chance(300).then(|| "minecraft".to_owned()),
+            dialect: *dice.pick(&[None, Some(Dialect::Minecraft), Some(Dialect::Tls)]),
+            names,
+            is_lasting: false,
         };
         let foretold = self.shadow.may_open(link, &spec);
         match (self.registry.open(link, spec.clone()), foretold) {
@@ -126,7 +137,11 @@ impl World {
 
     fn detach(&mut self, dice: &mut Dice) {
         let (link, expected_back) = (self.some_link(dice), dice.chance(700));
-        self.registry.detach(self.now, link, expected_back);
+        let back = match expected_back {
+            true => Return::Soon,
+            false => *dice.pick(&[Return::Perhaps, Return::Never]),
+        };
+        self.registry.detach(self.now, link, back);
         self.shadow
             .on_detached(link, expected_back.then_some(self.now + LINGER));
     }
@@ -159,6 +174,12 @@ impl World {
                 entry.port
             );
             assert_eq!(self.registry.port(entry.host, &entry.name), Some(entry.port));
+            if let Some(dialect) = entry.dialect {
+                for name in entry.names.iter().filter(|name| matches!(name, Pattern::Exact(_))) {
+                    let found = routes.by_name(dialect, name.name().as_str()).map(|route| &route.name);
+                    assert_eq!(found, Some(&entry.name), "where {name} leads");
+                }
+            }
             let at_port = self.registry.name_at(entry.host, entry.port);
             assert_eq!(at_port, entry.holder.is_ok().then_some(&entry.name));
         }
@@ -197,6 +218,15 @@ impl Shadow {
         if self.tunnels.iter().any(|entry| is_in_the_way(&entry)) {
             return Err(OpenError::PortTaken);
         }
+        let others = self.tunnels.iter().filter(|entry| {
+            entry.dialect == spec.dialect
+                && (entry.host, &entry.name) != (host, &spec.name)
+                && !entry.is_absent_of(host)
+        });
+        let taken: Vec<_> = others.flat_map(|entry| &entry.names).collect();
+        if let Some(name) = spec.names.iter().find(|name| taken.contains(name)) {
+            return Err(OpenError::NameTaken(name.clone()));
+        }
         if self.held_by(link).count() > usize::from(u8::MAX) {
             return Err(OpenError::TooManyTunnels);
         }
@@ -208,6 +238,11 @@ impl Shadow {
         let lane_is_free = self.held_by(link).all(|(_, id)| id.lane() != opened.id.lane());
         assert!(lane_is_free, "lane {} of {link} is taken", opened.id.lane());
         let (key, port) = ((host, &spec.name), (spec.protocol, spec.port));
+        for entry in &mut self.tunnels {
+            if entry.is_absent_of(host) && entry.dialect == spec.dialect && (entry.host, &entry.name) != key {
+                entry.names.retain(|name| !spec.names.contains(name));
+            }
+        }
         self.tunnels
             .retain(|entry| entry.port != port || (entry.host, &entry.name) == key || !entry.is_absent_of(host));
         let before = self
@@ -224,6 +259,8 @@ impl Shadow {
             name: spec.name,
             port: (spec.protocol, spec.port),
             game: spec.game,
+            dialect: spec.dialect,
+            names: spec.names,
             holder: Ok((link, opened.id)),
         });
     }

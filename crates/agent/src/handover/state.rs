@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use minicbor::{Decode, Encode};
 use spawnpoint_core::stream::Snapshot;
 use spawnpoint_net::Opening;
+use spawnpoint_proto::stream::Purpose;
 use spawnpoint_proto::{AgentId, FlowId, LinkId, SessionId, Ticket, TunnelId, TunnelName};
 
 /// The format that this version writes.
@@ -121,6 +122,7 @@ impl HandedSession {
             tunnel: self.tunnel,
             player: self.player,
             local: self.local,
+            purpose: Purpose::Play,
         }
     }
 }

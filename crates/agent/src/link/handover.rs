@@ -87,13 +87,13 @@ impl Link {
             sessions: self.sessions.clone(),
             session,
         };
-        let (scope, events, place) = (tunnel.scope.clone(), self.events.clone(), self.players.clone());
+        let (scope, hall, place) = (tunnel.scope.clone(), self.hall.clone(), self.players.clone());
         let Some(socket) = handed.socket.map_or(Ok(None), |at| sockets.take_local(at))? else {
             scope.spawn(entry.settle());
             return Ok(());
         };
         scope.spawn(async move {
-            tcp::carry(&tunnel, events, entry, socket).await;
+            tcp::carry(&tunnel, &hall, entry, socket).await;
             drop(place);
         });
         Ok(())
@@ -139,6 +139,7 @@ fn hand(session: &Session, descriptors: &mut Descriptors) -> Option<HandedSessio
         tunnel,
         player,
         local,
+        ..
     } = session.opening;
     Some(HandedSession {
         session,

@@ -11,6 +11,7 @@ use spawnpoint_proto::{ResetCode, TunnelName};
 use tokio_util::sync::CancellationToken;
 
 use super::{Link, LinkEnd, Surroundings};
+use crate::tcp::Hall;
 use crate::tunnels::OpenTunnels;
 use crate::udp::Flows;
 
@@ -21,8 +22,13 @@ impl Link {
         let (clock, open) = (Clock::default(), OpenTunnels::default());
         let sessions = Arc::new(Sessions::default());
         let outbox = DatagramOutbox::new(clock, sessions.repairs());
+        let hall = Hall {
+            events: around.events.clone(),
+            guests: around.guests.clone(),
+            round_trip: Arc::default(),
+        };
         let flows = Arc::new(Flows::new(
-            around.events.clone(),
+            hall.clone(),
             open.clone(),
             outbox.clone(),
             clock,
@@ -33,7 +39,9 @@ impl Link {
         sessions.set_window(welcome.window);
         Self {
             settings: around.settings.clone(),
-            events: around.events.clone(),
+            hall,
+            sources: around.sources.clone(),
+            sleepers: around.sleepers.clone(),
             id: welcome.link,
             host: welcome.host.clone(),
             ticket: welcome.ticket.clone(),
@@ -77,7 +85,7 @@ impl Link {
         let pause = self.parked.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
         let (sessions, pause_ms) = (self.sessions.len(), pause.as_millis() as u64);
         tracing::info!(host = self.host, link = %self.id, sessions, pause_ms, "link resumed");
-        self.events.emit(Event::Resumed {
+        self.hall.events.emit(Event::Resumed {
             host: self.host.clone(),
             link: self.id.to_string(),
             sessions,
@@ -99,7 +107,7 @@ impl Link {
     pub(super) fn park(&mut self) {
         let (sessions, window_ms) = (self.sessions.len(), self.window.as_millis() as u64);
         tracing::info!(host = self.host, link = %self.id, sessions, window_ms, "link parked");
-        self.events.emit(Event::Parked {
+        self.hall.events.emit(Event::Parked {
             host: self.host.clone(),
             link: self.id.to_string(),
             sessions,
@@ -107,7 +115,7 @@ impl Link {
         });
         let back = CancellationToken::new();
         let since = tokio::time::Instant::now();
-        let (table, flows, events) = (self.sessions.clone(), self.flows.clone(), self.events.clone());
+        let (table, flows, events) = (self.sessions.clone(), self.flows.clone(), self.hall.events.clone());
         let (host, link, window, watched) = (self.host.clone(), self.id, self.window, back.clone());
         self.scope.spawn(async move {
             tokio::select! {
@@ -150,6 +158,6 @@ impl Link {
         };
         let (host, link) = (self.host.clone(), self.id.to_string());
         tracing::info!(host, link, reason, "link down");
-        self.events.emit(Event::LinkDown { host, link, reason });
+        self.hall.events.emit(Event::LinkDown { host, link, reason });
     }
 }

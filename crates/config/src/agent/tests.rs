@@ -3,7 +3,6 @@
 use spawnpoint_proto::{Token, Trust};
 
 use super::*;
-use crate::tunnel::Game;
 
 #[test]
 fn every_key_reaches_its_field() {
@@ -51,7 +50,7 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.log.filter, "debug");
     let tunnels: Vec<_> = config.tunnels.iter().map(ToString::to_string).collect();
     assert_eq!(tunnels, ["minecraft", "voice=udp:game.lan:24454@24454"]);
-    assert_eq!(config.tunnels[0].game, Some(Game::MinecraftJava));
+    assert_eq!(config.tunnels[0].game, Some(crate::preset::JAVA));
 }
 
 #[test]
@@ -105,7 +104,7 @@ fn a_tunnel_that_is_none_is_named_with_its_line() {
         ("", ":2: a tunnel needs `preset`"),
         (
             "preset = \"minecarft\"",
-            ":3: `tunnel.preset = \"minecarft\"` will not do: did you mean \"minecraft\"?; allowed is one of \"minecraft\", \"bedrock\"",
+            ":3: `tunnel.preset = \"minecarft\"` will not do: did you mean \"minecraft\"?; allowed is a word that `spawnpoint presets` lists",
         ),
         ("protocol = \"tcp\"", ":2: a tunnel with `protocol` needs `origin`"),
         (

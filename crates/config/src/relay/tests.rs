@@ -17,6 +17,22 @@ fn every_key_reaches_its_field() {
         listen = "203.0.113.5:443"
         public_host = "Play.Example.org"
         data_dir = "data"
+        domain = "Play.Example.org"
+        [shared]
+        minecraft = "25575"
+        tls = "443"
+        http = "80"
+        quic = "off"
+        default = "desk/minecraft"
+        [away]
+        reconnecting = "a"
+        starting = "b"
+        asleep = "c"
+        down = "d"
+        offline = "e"
+        unknown = "f"
+        version = "g"
+        icon = "icon.png"
         [players]
         bind = "203.0.113.5"
         ports = "19132, 25565-25600"
@@ -26,6 +42,10 @@ fn every_key_reaches_its_field() {
         new_players_per_address = "4/s"
         new_players_burst = 5
         udp_idle = "6 s"
+        hold = "7 s"
+        hello_timeout = "8 s"
+        list_cache = "9 s"
+        proxy_from = ["10.0.0.0/8", "2001:db8::1"]
         [links]
         resume_window = "1min"
         max_links = 7
@@ -54,6 +74,24 @@ fn every_key_reaches_its_field() {
         listen: "203.0.113.5:443".parse().unwrap(),
         public_host: Some("play.example.org".into()),
         data_dir: Some("/etc/spawnpoint/data".into()),
+        domain: Some("play.example.org".parse().unwrap()),
+        shared: Shared {
+            minecraft: "25575".parse().unwrap(),
+            tls: "443".parse().unwrap(),
+            http: "80".parse().unwrap(),
+            quic: PortSet::default(),
+            default: Some(("desk".parse().unwrap(), "minecraft".parse().unwrap())),
+        },
+        away: Away {
+            reconnecting: "a".into(),
+            starting: "b".into(),
+            asleep: "c".into(),
+            down: "d".into(),
+            offline: "e".into(),
+            unknown: "f".into(),
+            version: "g".into(),
+            icon: Some("/etc/spawnpoint/icon.png".into()),
+        },
         players: Players {
             bind: "203.0.113.5".parse().unwrap(),
             ports: "19132,25565-25600".parse().unwrap(),
@@ -63,6 +101,10 @@ fn every_key_reaches_its_field() {
             new_players_per_address: 4,
             new_players_burst: 5,
             udp_idle: secs(6),
+            hold: secs(7),
+            hello_timeout: secs(8),
+            list_cache: secs(9),
+            proxy_from: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
         },
         links: Links {
             resume_window: secs(60),
@@ -121,7 +163,7 @@ fn an_unknown_key_is_named_with_line_and_the_nearest_one() {
 fn an_unknown_key_like_no_other_is_answered_with_what_there_is() {
     assert!(refusal("[drain]\nwindow = 1").ends_with("unknown key `drain.window`: [drain] has deadline"));
     let text = refusal("[transport]\na = 1");
-    assert!(text.ends_with("there are data_dir, listen, public_host and the sections [admin], [certificate], [drain], [links], [log], [players]"), "{text}");
+    assert!(text.ends_with("there are data_dir, domain, listen, public_host and the sections [admin], [away], [certificate], [drain], [links], [log], [players], [shared]"), "{text}");
 }
 
 #[test]
@@ -281,4 +323,21 @@ fn parse(text: &str) -> Result<RelayConfig, ConfigError> {
 
 fn refusal(text: &str) -> String {
     parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_wrong_with_shared_ports_is_said() {
+    let text = refusal("[shared]\ntls = \"443\"\nhttp = \"80,443\"");
+    assert!(text.contains("port 443 is shared twice"), "{text}");
+    let text = refusal("[shared]\nminecraft = \"all\"");
+    assert!(
+        text.contains("allowed is ports such as") && text.contains("(default \"25565\")"),
+        "{text}"
+    );
+    let text = refusal("[shared]\ndefault = \"desk\"");
+    assert!(text.contains("allowed is a host and a tunnel of it"), "{text}");
+    let text = refusal("[players]\nproxy_from = [\"10.0.0.0/99\"]");
+    assert!(text.contains("`10.0.0.0/99` is no prefix"), "{text}");
+    let text = refusal("domain = \"not a name\"");
+    assert!(text.contains("`not a name` is no host name"), "{text}");
 }

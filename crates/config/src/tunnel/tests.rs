@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_command_line_form_is_read() {
-    let tunnel = |name: &str, protocol, host: &str, port, public_port, game| Tunnel {
+    let tunnel = |name: &str, protocol, host: &str, port, public_port, preset: Option<&'static Preset>| Tunnel {
         name: name.parse().unwrap(),
         protocol,
         origin: Origin {
@@ -12,11 +12,19 @@ fn the_command_line_form_is_read() {
             port,
         },
         public_port,
-        game,
+        count: 1,
+        preset,
+        game: preset.and_then(|preset| preset.first().game),
+        dialect: preset.and_then(|preset| preset.first().dialect),
+        names: Vec::new(),
+        real_ip: preset.map_or(RealIp::Off, |preset| preset.real_ip),
+        away: None,
         redundancy: false,
+        wake: None,
+        beside: None,
     };
     let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
-    let (java, bedrock) = (Some(Game::MinecraftJava), Some(Game::Bedrock));
+    let (java, bedrock) = (Preset::find("minecraft"), Preset::find("bedrock"));
     let cases = [
         ("minecraft", tunnel("minecraft", tcp, "127.0.0.1", 25565, None, java)),
         ("bedrock", tunnel("bedrock", udp, "127.0.0.1", 19132, None, bedrock)),
@@ -45,6 +53,8 @@ fn the_command_line_form_is_read() {
 fn what_is_printed_is_the_shortest_form_and_parses_back() {
     let names = ["", "minecraft=", "tcp-25565=", "my-world-2="];
     let kinds = [
+        "valheim",
+        "udp:2456-2458",
         "minecraft",
         "bedrock",
         "minecraft:25566",
@@ -80,14 +90,14 @@ fn a_text_that_is_no_tunnel_says_why() {
     let cases = [
         (
             "minecarft",
-            "unknown preset `minecarft`: did you mean `minecraft`? presets are minecraft and bedrock, anything else is tcp:PORT or udp:PORT",
+            "unknown preset `minecarft`: did you mean `minecraft`? `spawnpoint presets` lists them, anything else is tcp:PORT or udp:PORT",
         ),
         (
-            "terraria",
-            "unknown preset `terraria`: presets are minecraft and bedrock, anything else is tcp:PORT or udp:PORT",
+            "gta",
+            "unknown preset `gta`: `spawnpoint presets` lists them, anything else is tcp:PORT or udp:PORT",
         ),
-        ("", "unknown preset ``: presets are"),
-        ("25565", "unknown preset `25565`: presets are"),
+        ("", "unknown preset ``: `spawnpoint presets`"),
+        ("25565", "unknown preset `25565`: `spawnpoint presets`"),
         (
             "tcp",
             "`tcp` alone is no tunnel: add the game server's port, for example tcp:25565",
@@ -175,4 +185,120 @@ fn redundancy_is_for_udp() {
     assert!(read("udp").unwrap().tunnels[0].redundancy);
     let refusal = read("tcp").unwrap_err().to_string();
     assert!(refusal.contains("`tunnel.redundancy` is for UDP"), "{refusal}");
+}
+
+fn expanded(text: &str) -> Vec<String> {
+    let show = |tunnel: &Tunnel| {
+        let beside = tunnel
+            .beside
+            .as_ref()
+            .map_or(String::new(), |beside| format!(" {}{:+}", beside.tunnel, beside.offset));
+        format!("{} {} {}{beside}", tunnel.name, tunnel.protocol, tunnel.origin.port)
+    };
+    text.parse::<Tunnel>().unwrap().expand().iter().map(show).collect()
+}
+
+#[test]
+fn one_word_stands_for_every_port_of_a_game() {
+    assert_eq!(expanded("minecraft"), ["minecraft tcp 25565"]);
+    assert_eq!(
+        expanded("valheim"),
+        ["valheim udp 2456", "valheim-query udp 2457 valheim+1"]
+    );
+    assert_eq!(
+        expanded("v=valheim:3000"),
+        ["v udp 3000", "v-query udp 3001 v+1"],
+        "a moved server takes its neighbours along"
+    );
+    assert_eq!(
+        expanded("minecraft-voice:25570"),
+        ["minecraft-voice tcp 25570", "minecraft-voice-voice udp 24454"]
+    );
+    assert_eq!(
+        expanded("mumble"),
+        ["mumble tcp 64738", "mumble-voice udp 64738 mumble+0"]
+    );
+    assert_eq!(
+        expanded("7-days-to-die"),
+        [
+            "7-days-to-die udp 26900",
+            "7-days-to-die-tcp tcp 26900 7-days-to-die+0",
+            "7-days-to-die-net udp 26901 7-days-to-die+1",
+            "7-days-to-die-net-2 udp 26902 7-days-to-die+2",
+            "7-days-to-die-net-3 udp 26903 7-days-to-die+3",
+        ]
+    );
+    assert_eq!(
+        expanded("udp:7-9"),
+        ["udp-7 udp 7", "udp-7-2 udp 8 udp-7+1", "udp-7-3 udp 9 udp-7+2"]
+    );
+}
+
+#[test]
+fn a_range_is_bounded_and_forwards() {
+    for text in [
+        "udp:9-7",
+        "udp:1-65",
+        "tcp:1-65535",
+        "minecraft:25565-25566",
+        "udp:a-b",
+        "udp:7-0",
+    ] {
+        assert!(text.parse::<Tunnel>().is_err(), "{text}");
+    }
+    assert_eq!("udp:my-server:7".parse::<Tunnel>().unwrap().origin.host, "my-server");
+    assert_eq!("udp:my-server:7-8".parse::<Tunnel>().unwrap().count, 2);
+}
+
+#[test]
+fn every_preset_expands_to_distinct_tunnels() {
+    for preset in PRESETS {
+        let tunnel: Tunnel = preset.word.parse().unwrap();
+        Tunnel::check_distinct(std::slice::from_ref(&tunnel)).unwrap();
+        assert!(
+            tunnel.expand().iter().all(|tunnel| tunnel.contradiction().is_none()),
+            "{}",
+            preset.word
+        );
+    }
+    let long: Tunnel = format!("{}=valheim", "a".repeat(32)).parse().unwrap();
+    assert!(matches!(
+        Tunnel::check_distinct(&[long]),
+        Err(TunnelError::DuplicateName(_))
+    ));
+}
+
+#[test]
+fn what_cannot_be_together_is_said_with_the_key() {
+    let refusal = |lines: &str| {
+        let text = format!("[[tunnel]]\n{lines}\n");
+        crate::agent::AgentConfig::parse(&text, std::path::Path::new("agent.toml"))
+            .unwrap_err()
+            .to_string()
+    };
+    for (lines, said) in [
+        (
+            "protocol = \"udp\"\norigin = 1\nspeaks = \"tls\"",
+            "`tunnel.speaks = \"tls\"` is for tcp, not udp",
+        ),
+        (
+            "protocol = \"udp\"\norigin = 1\nreal_ip = \"proxy-v1\"",
+            "is not for udp",
+        ),
+        (
+            "protocol = \"tcp\"\norigin = 1\nnames = [\"a.example.org\"]",
+            "`tunnel.names` needs `tunnel.speaks`",
+        ),
+        (
+            "preset = \"minecraft\"\nnames = [\"not a name\"]",
+            "`not a name` is no host name",
+        ),
+        (
+            "preset = \"minecraft\"\norigin = \"25565-25566\"",
+            "a range of ports is for `protocol`",
+        ),
+    ] {
+        let refusal = refusal(lines);
+        assert!(refusal.contains(said), "{refusal}");
+    }
 }

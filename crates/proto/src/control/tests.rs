@@ -17,6 +17,9 @@ fn request(name: &str) -> TunnelRequest {
         preferred_port: Some(25565),
         game: None,
         redundancy: None,
+        speaks: None,
+        names: None,
+        away: None,
     }
 }
 
@@ -52,6 +55,9 @@ fn the_bytes_of_released_messages_never_change() {
     let doubled = TunnelRequest {
         protocol: Protocol::Udp,
         redundancy: Some(true),
+        speaks: None,
+        names: None,
+        away: None,
         ..request("voice")
     };
     assert_eq!(
@@ -83,7 +89,8 @@ fn the_bytes_of_released_messages_never_change() {
                 id: TunnelId(3),
                 public_host: "play.example".into(),
                 public_port: 25565,
-                idle_ms: 60_000
+                idle_ms: 60_000,
+                address: None
             }),
             refused: None,
         })),
@@ -159,7 +166,7 @@ proptest! {
     fn replies_survive_the_wire(id in any::<u32>(), port in any::<u16>(), host in "[a-z.]{0,40}", refused in any::<bool>(), text in "\\PC{0,60}") {
         let reply = TunnelReply {
             name: "t".parse().unwrap(),
-            opened: (!refused).then_some(OpenedTunnel { id: TunnelId(id), public_host: host, public_port: port, idle_ms: id }),
+            opened: (!refused).then_some(OpenedTunnel { id: TunnelId(id), public_host: host, public_port: port, idle_ms: id, address: None }),
             refused: refused.then_some(Refusal { code: RefusalCode::PortTaken, text }),
         };
         let Message::TunnelReply(read) = Message::from_frame(&Message::TunnelReply(reply.clone()).to_frame()).unwrap() else { panic!() };

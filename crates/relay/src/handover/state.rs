@@ -10,6 +10,7 @@ use spawnpoint_core::flow::FlowSnapshot;
 use spawnpoint_core::stream::Snapshot;
 use spawnpoint_net::Opening;
 use spawnpoint_proto::control::TunnelRequest;
+use spawnpoint_proto::stream::Purpose;
 use spawnpoint_proto::{LinkId, Protocol, SessionId, TunnelId};
 
 /// The format that this version writes.
@@ -95,6 +96,10 @@ pub(crate) struct HandedTunnel {
     pub next_serial: u32,
     #[n(4)]
     pub flows: Vec<HandedFlow>,
+    /// Its names on shared ports.
+    #[n(5)]
+    #[cbor(default, skip_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 /// One UDP player.
@@ -145,6 +150,7 @@ impl HandedSession {
             tunnel: self.tunnel,
             player: self.player,
             local: self.local,
+            purpose: Purpose::Play,
         }
     }
 }
@@ -203,10 +209,14 @@ mod tests {
                 preferred_port: Some(25565),
                 game: None,
                 redundancy: None,
+                speaks: None,
+                names: None,
+                away: None,
             },
             port: 25565,
             next_serial: 5,
             flows: vec![flow],
+            names: Vec::new(),
         };
         let link = HandedLink {
             link: LinkId([1; 16]),

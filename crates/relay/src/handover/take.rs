@@ -10,6 +10,7 @@ use spawnpoint_store::{DataDir, Host, HostId};
 
 use super::state::{FORMATS, Handed, HandedLink};
 use crate::link::{self, LinkTask};
+use crate::remember;
 use crate::start::{Assembled, Prepared, Relay, RelayError, check};
 use crate::welcome::SOFTWARE;
 
@@ -89,6 +90,13 @@ async fn restore(
             tasks.extend(assembled.restore_link(host, link, &mut sockets));
         }
     }
+    if let Err(error) = assembled.supervisor.open_shared() {
+        tracing::error!(
+            error = describe(&error),
+            "a shared port cannot be opened, players do not get in there"
+        );
+    }
+    remember::recall(&assembled.context, &mut assembled.supervisor).await?;
     assembled.supervisor.adopted();
     let relay = assembled.run_silently(agents)?;
     Ok(Restored { relay, tasks })

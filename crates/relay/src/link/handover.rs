@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use spawnpoint_core::route::{HostNumber, TunnelSpec};
+use spawnpoint_core::hostname::Pattern;
+use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{Descriptors, Meter, Opening, Session, Sockets};
 use spawnpoint_proto::TunnelId;
@@ -11,11 +12,12 @@ use spawnpoint_store::Host;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::opening::spec;
 use super::{Link, LinkTask, max_players};
 use crate::context::Context;
 use crate::handover::state::{HandedLink, HandedSession, HandedTunnel};
 use crate::registry::{Registry, Supervisor};
-use crate::tcp::{self, Entry};
+use crate::tcp::{self, Entry, Visitor};
 use crate::tunnel::Seat;
 
 /// A link at rest.
@@ -44,6 +46,7 @@ impl LinkTask {
                 port: tunnel.port,
                 next_serial,
                 flows,
+                names: tunnel.names.iter().map(ToString::to_string).collect(),
             });
         }
         let rested = Rested {
@@ -94,6 +97,7 @@ fn hand(link: &Link, session: &Session, descriptors: &mut Descriptors) -> Option
         tunnel,
         player,
         local,
+        ..
     } = session.opening;
     Some(HandedSession {
         session,
@@ -137,12 +141,7 @@ pub(crate) fn restore(
     task.link.sessions.begin_at_rest();
     let mut specs = Vec::new();
     for tunnel in handed.tunnels {
-        let spec = TunnelSpec {
-            name: tunnel.request.name.clone(),
-            protocol: tunnel.request.protocol,
-            port: tunnel.port,
-            game: tunnel.request.game.clone(),
-        };
+        let spec = spec(&tunnel.request, tunnel.port, names(&tunnel));
         let socket = supervisor.packets((spec.protocol, spec.port));
         specs.push((spec, tunnel.id));
         task.restore_tunnel(tunnel, socket);
@@ -154,16 +153,23 @@ pub(crate) fn restore(
     Some(task)
 }
 
+/// The names of a tunnel that was handed over.
+fn names(tunnel: &HandedTunnel) -> Vec<Pattern> {
+    tunnel.names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
 impl LinkTask {
     fn restore_tunnel(&mut self, handed: HandedTunnel, socket: Option<Arc<spawnpoint_net::PacketSocket>>) {
+        let names = names(&handed);
         let HandedTunnel {
             id,
             request,
             port,
             next_serial,
             flows,
+            ..
         } = handed;
-        let tunnel = self.enter_tunnel(&request, id, port, socket);
+        let tunnel = self.enter_tunnel(&request, id, port, socket, names);
         if let Some(udp) = &tunnel.udp {
             udp.restore(next_serial, &flows);
         }
@@ -190,8 +196,9 @@ impl LinkTask {
         let before = [handed.up, handed.down];
         let game = self.game_of(tunnel.id);
         let inner = tunnel.clone();
+        let visitor = Visitor::silent(socket, handed.player);
         tunnel.scope.spawn(async move {
-            tcp::carry_on(&inner, entry, socket, game.as_deref(), seat, before).await;
+            tcp::carry_on(&inner, entry, visitor, game.as_deref(), seat, before).await;
         });
     }
 

@@ -6,15 +6,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::route::TunnelSpec;
 use spawnpoint_net::{PacketSocket, TaskScope};
 use spawnpoint_ops::{Event, TunnelLabels, describe};
 use spawnpoint_proto::control::{OpenedTunnel, Refusal, TunnelReply, TunnelRequest};
-use spawnpoint_proto::{Protocol, RefusalCode, TunnelId, host_port};
-use spawnpoint_store::{Reservation, ReserveError, StoreError};
+use spawnpoint_proto::{Dialect, Protocol, RefusalCode, TunnelId, host_port};
+use spawnpoint_store::{ClaimError, Reservation, ReserveError, StoreError};
 
 use super::LinkTask;
-use crate::registry::OpenFailure;
+use crate::list::is_listed;
+use crate::names;
+use crate::registry::{OpenFailure, Opened, shared_ports};
 use crate::tunnel::Tunnel;
 use crate::udp::UdpTunnel;
 
@@ -59,8 +62,14 @@ impl LinkTask {
     }
 
     fn reply(&self, request: &TunnelRequest, id: TunnelId, public_port: u16) -> TunnelReply {
+        let names = self
+            .link
+            .tunnel(id)
+            .map(|tunnel| tunnel.names.clone())
+            .unwrap_or_default();
         let opened = OpenedTunnel {
             id,
+            address: self.address(request, &names, public_port),
             public_host: self.context.public_host.clone(),
             public_port,
             idle_ms: self.context.config.players.udp_idle.as_millis() as u32,
@@ -77,6 +86,26 @@ impl LinkTask {
         let context = self.context.clone();
         let config = &context.config;
         let pool = &config.players.ports;
+        let wanted = match self.wanted_names(request) {
+            Ok(wanted) => wanted,
+            Err(text) => return self.refuse(request, RefusalCode::NameNotGranted, &text),
+        };
+        // A shared port is not one tunnel's; whoever asks for it in its dialect has it by name.
+        let shared: HashSet<u16> = shared_ports(config)
+            .filter(|((protocol, _), _)| *protocol == request.protocol)
+            .map(|((_, port), _)| port)
+            .collect();
+        let request = &match request.public_port.filter(|port| shared.contains(port)) {
+            Some(port) if config.shared.dialect_at(request.protocol, port) != dialect_of(request) => {
+                let text = format!("public port {port} is shared by many hosts: ask for another, or for none");
+                return self.refuse(request, RefusalCode::PortTaken, &text);
+            }
+            Some(_) => TunnelRequest {
+                public_port: None,
+                ..request.clone()
+            },
+            None => request.clone(),
+        };
         if let Err(code) = self.host.grant.check(request.protocol, request.public_port, pool) {
             let text = self.grant_text(code, request);
             return self.refuse(request, code, &text);
@@ -101,7 +130,7 @@ impl LinkTask {
         if let Err(reply) = self.make_room(request).await {
             return reply;
         }
-        let allowed = self.host.grant.ports(pool).clone();
+        let allowed = self.host.grant.ports(pool).without(&shared);
         let mut busy = HashSet::new();
         let owned = match self.context.hosts.reserved(self.host.id, request).await {
             Ok(owned) => owned,
@@ -118,14 +147,24 @@ impl LinkTask {
                 Ok(port) => port,
                 Err(error) => return self.refuse_port(request, &error, &busy),
             };
-            let spec = TunnelSpec {
-                name: request.name.clone(),
-                protocol: request.protocol,
-                port,
-                game: request.game.clone(),
+            let names = match self.claim(request, &wanted).await {
+                Ok(names) => names,
+                Err(error) => {
+                    self.give_back(request, owned).await;
+                    return self.refuse_name(request, &error);
+                }
             };
+            let spec = spec(request, port, names.clone());
+            if spec.is_lasting {
+                self.keep_entry(request).await;
+            }
             match self.registry.open(self.link.id, spec).await {
-                Ok(opened) => return self.opened(request, port, opened.id, opened.socket),
+                Ok(opened) => return self.opened(request, port, opened, names),
+                Err(OpenFailure::NameTaken(name)) => {
+                    let text =
+                        format!("the name {name} is open for another tunnel of this host: give it to one of them");
+                    return self.refuse(request, RefusalCode::NameTaken, &text);
+                }
                 Err(OpenFailure::PortBusy(error)) => {
                     // An address that players know is waited for, not replaced; a fresh one can be any.
                     let is_known = request.public_port.is_some() || owned == Some(port);
@@ -169,6 +208,71 @@ impl LinkTask {
                     );
                 }
             }
+        }
+    }
+
+    /// The host's own names that a tunnel wants.
+    ///
+    /// # Errors
+    /// Why it may not have them.
+    fn wanted_names(&self, request: &TunnelRequest) -> Result<Vec<Pattern>, String> {
+        let mut wanted = Vec::new();
+        for text in request.names.iter().flatten() {
+            let name = text.parse::<Pattern>().map_err(|error| error.to_string())?;
+            if !self.host.grant.allows_name(&name) {
+                return Err(format!(
+                    "the grant of host `{}` does not allow the name {name}: ask the operator for it, with the name's address pointing at this relay",
+                    self.host.name
+                ));
+            }
+            wanted.push(name);
+        }
+        if !wanted.is_empty() && (self.context.config.domain.is_none() || dialect_of(request).is_none()) {
+            return Err("this relay has no shared port for such a tunnel, and so no names".to_owned());
+        }
+        Ok(wanted)
+    }
+
+    /// Gives a tunnel that has a port its names.
+    async fn claim(&self, request: &TunnelRequest, wanted: &[Pattern]) -> Result<Vec<Pattern>, ClaimError> {
+        let Some(dialect) = dialect_of(request) else {
+            return Ok(Vec::new());
+        };
+        let offered = names::offered(&self.context.config, &self.host.name, &request.name);
+        let hosts = &self.context.hosts;
+        hosts
+            .claim(self.host.id, request.name.clone(), dialect, wanted.to_vec(), offered)
+            .await
+    }
+
+    fn refuse_name(&self, request: &TunnelRequest, error: &ClaimError) -> TunnelReply {
+        match error {
+            ClaimError::Taken { .. } => self.refuse(request, RefusalCode::NameTaken, &error.to_string()),
+            _ => {
+                tracing::error!(error = %describe(error), "a name could not be claimed");
+                let text = "the relay could not read or write its directory";
+                self.refuse(request, RefusalCode::Internal, text)
+            }
+        }
+    }
+
+    /// The best that players can type.
+    fn address(&self, request: &TunnelRequest, names: &[Pattern], port: u16) -> Option<String> {
+        names::address(&self.context.config, &self.host.name, dialect_of(request), names, port)
+    }
+
+    /// From here on the tunnel is answered while its agent is gone.
+    async fn keep_entry(&self, request: &TunnelRequest) {
+        let list = self.context.lists.of(self.link.host, &request.name);
+        list.open(request.away.as_ref());
+        let game = request.game.clone().unwrap_or_default();
+        let kept = self
+            .context
+            .hosts
+            .keep_entry(self.host.id, request, game, dialect_of(request))
+            .await;
+        if let Err(error) = kept {
+            tracing::error!(error = %describe(&error), "a tunnel will not be answered once its agent is gone");
         }
     }
 
@@ -241,10 +345,11 @@ impl LinkTask {
         &mut self,
         request: &TunnelRequest,
         port: u16,
-        id: TunnelId,
-        socket: Option<Arc<PacketSocket>>,
+        Opened { id, socket }: Opened,
+        names: Vec<Pattern>,
     ) -> TunnelReply {
-        let tunnel = self.enter_tunnel(request, id, port, socket);
+        let address = self.address(request, &names, port);
+        let tunnel = self.enter_tunnel(request, id, port, socket, names);
         let labels = &tunnel.labels;
         tracing::info!(
             host = labels.host,
@@ -258,6 +363,7 @@ impl LinkTask {
             tunnel: labels.tunnel.clone(),
             protocol: labels.protocol,
             public: host_port(&self.context.public_host, port),
+            address,
             origin: None,
         });
         self.reply(request, id, port)
@@ -270,6 +376,7 @@ impl LinkTask {
         id: TunnelId,
         port: u16,
         socket: Option<Arc<PacketSocket>>,
+        names: Vec<Pattern>,
     ) -> Arc<Tunnel> {
         let labels = TunnelLabels {
             host: self.link.host_name.clone(),
@@ -294,6 +401,8 @@ impl LinkTask {
             bytes,
             scope,
             udp,
+            names,
+            list: is_listed(request.game.as_deref()).then(|| context.lists.of(self.link.host, &request.name)),
         });
         self.link.tunnels().insert(id.lane(), tunnel.clone());
         self.requests.insert(request.name.clone(), (request.clone(), id));
@@ -352,6 +461,25 @@ impl LinkTask {
                 )
             }
         }
+    }
+}
+
+/// What players of a tunnel speak, as far as this build knows it.
+fn dialect_of(request: &TunnelRequest) -> Option<Dialect> {
+    let dialect = Dialect::from_word(request.speaks.as_deref()?)?;
+    (dialect.protocol() == request.protocol).then_some(dialect)
+}
+
+/// A tunnel as the book has it.
+pub(super) fn spec(request: &TunnelRequest, port: u16, names: Vec<Pattern>) -> TunnelSpec {
+    TunnelSpec {
+        name: request.name.clone(),
+        protocol: request.protocol,
+        port,
+        game: request.game.clone(),
+        dialect: dialect_of(request),
+        names,
+        is_lasting: is_listed(request.game.as_deref()),
     }
 }
 

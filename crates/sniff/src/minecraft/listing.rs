@@ -10,6 +10,9 @@ const MAX_MOTD: usize = 1_024;
 /// Characters of a version name, or of a player in the sample, that are sent.
 const MAX_LABEL: usize = 64;
 
+/// Bytes of a picture that are sent: what is left of the longest reply when every other part is at its longest.
+const MAX_ICON: usize = 16_384;
+
 /// Names that are sent of the sample; the game shows as many.
 const MAX_SAMPLE: usize = 12;
 
@@ -30,6 +33,8 @@ pub struct Listing {
     pub sample: Vec<String>,
     /// The message of the day.
     pub motd: String,
+    /// The picture: a PNG of 64 by 64 pixels as a `data:` URL. One that is longer than clients read is left out when it is sent.
+    pub icon: Option<String>,
 }
 
 impl Listing {
@@ -38,16 +43,22 @@ impl Listing {
         let sample = self.sample.iter().take(MAX_SAMPLE).enumerate().map(|(at, name)| {
             json!({ "name": text::clip(name, MAX_LABEL), "id": format!("00000000-0000-0000-0000-{at:012}") })
         });
-        json!({
+        let mut entry = json!({
             "version": { "name": text::clip(&self.version, MAX_LABEL), "protocol": self.protocol },
             "players": { "max": self.max, "online": self.online, "sample": sample.collect::<Vec<_>>() },
             "description": { "text": text::clip(&self.motd, MAX_MOTD) },
-        })
-        .to_string()
+        });
+        if let Some(icon) = self.icon.as_ref().filter(|icon| icon.len() <= MAX_ICON) {
+            entry["favicon"] = json!(icon);
+        }
+        entry.to_string()
     }
 
     /// Reads what servers send, which may lack any part.
-    pub(super) fn from_json(json: &str) -> Result<Self, Violation> {
+    ///
+    /// # Errors
+    /// [`Violation::BadJson`].
+    pub fn from_json(json: &str) -> Result<Self, Violation> {
         let root: Value = serde_json::from_str(json).map_err(|_| Violation::BadJson)?;
         if !root.is_object() {
             return Err(Violation::BadJson);
@@ -68,6 +79,7 @@ impl Listing {
                 .map(str::to_owned)
                 .collect(),
             motd: text::plain(&root["description"]),
+            icon: root["favicon"].as_str().map(str::to_owned),
         })
     }
 }

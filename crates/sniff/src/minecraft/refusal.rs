@@ -62,6 +62,8 @@ pub struct Step {
 #[derive(Debug)]
 pub struct Refusal {
     text: String,
+    /// What the server list shows instead of the reason alone.
+    shown: Option<Listing>,
     held: BytesMut,
     state: State,
 }
@@ -80,8 +82,18 @@ impl Refusal {
     pub fn new(text: &str) -> Self {
         Self {
             text: text::clip(text, text::MAX_TEXT).to_owned(),
+            shown: None,
             held: BytesMut::new(),
             state: State::First,
+        }
+    }
+
+    /// Shows `listing` in the server list instead, so that it stays the entry that players know.
+    #[must_use]
+    pub fn shown_as(self, listing: Listing) -> Self {
+        Self {
+            shown: Some(listing),
+            ..self
         }
     }
 
@@ -173,6 +185,9 @@ impl Refusal {
     }
 
     fn listing(&self, protocol: i32) -> Listing {
+        if let Some(shown) = &self.shown {
+            return shown.clone();
+        }
         Listing {
             version: VERSION.to_owned(),
             protocol,

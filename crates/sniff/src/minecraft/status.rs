@@ -46,6 +46,24 @@ impl Query {
     }
 }
 
+/// Reads the entry that a server answers to [`Query::Request`] at the front of `buf`, as the server wrote it.
+///
+/// # Errors
+/// The first [`Violation`] found.
+pub fn decode_json(buf: &[u8]) -> Result<Progress<String>, Violation> {
+    frame::open(buf, MAX_REPLY, |id| id == 0)?.and_then(|packet| {
+        let mut fields = packet.fields;
+        let json = fields.string(text::MAX_JSON, Violation::TextTooLong)?.to_owned();
+        fields.finish()?;
+        Ok(json)
+    })
+}
+
+/// Appends a reply with the entry as a server wrote it, which [`decode_json`] has read.
+pub fn encode_json(json: &str, out: &mut BytesMut) {
+    frame::write(out, 0, |fields| frame::write_string(fields, json));
+}
+
 /// What a server answers to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {

@@ -118,6 +118,7 @@ fn a_vanilla_status_reply_is_understood() {
         max: 100,
         sample: vec!["thinkofdeath".into()],
         motd: "Hello world".into(),
+        icon: Some("data:image/png;base64,AA".into()),
     };
     assert_decodes(&bytes, Reply::Listing(listing), Reply::decode);
 }
@@ -381,6 +382,7 @@ fn no_text_of_ours_is_longer_than_its_reader_takes() {
             max: u32::MAX,
             sample: vec![long.clone(); 100],
             motd: long.clone(),
+            icon: Some("x".repeat(16_384)),
         };
         let status = encoded(|out| Reply::Listing(listing.clone()).encode(out));
         assert!(matches!(Reply::decode(&status), Ok(Progress::Done { .. })));
@@ -405,9 +407,9 @@ proptest! {
     }
 
     #[test]
-    fn status_packets_come_back(number: i64, protocol: i32, online: u32, max: u32, motd in ".{0,80}", sample in prop::collection::vec("[a-z]{1,16}", 0..5)) {
+    fn status_packets_come_back(number: i64, protocol: i32, online: u32, max: u32, motd in ".{0,80}", sample in prop::collection::vec("[a-z]{1,16}", 0..5), icon in prop::option::of("[a-z]{0,99}")) {
         assert_decodes(&encoded(|out| Query::Ping(number).encode(out)), Query::Ping(number), Query::decode);
-        let reply = Reply::Listing(Listing { version: "x".into(), protocol, online, max, sample, motd });
+        let reply = Reply::Listing(Listing { version: "x".into(), protocol, online, max, sample, motd, icon });
         assert_decodes(&encoded(|out| reply.encode(out)), reply, Reply::decode);
     }
 

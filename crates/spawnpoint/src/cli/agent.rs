@@ -54,6 +54,12 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum AgentCommand {
+    /// Show who plays through the running agent, and under which address the game server sees them
+    Players {
+        /// The state directory of the running agent
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
     /// Start the program anew in place of the running agent: players stay
     Upgrade {
         /// The state directory of the running agent
@@ -65,13 +71,20 @@ enum AgentCommand {
 /// The socket in the state directory at which the running agent can be asked for something.
 const SOCKET: &str = "agent.sock";
 
+/// A running agent answers what it knows at once.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
 /// A successor that is not ready by then never will be.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(90);
 
 pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
-    if let Some(AgentCommand::Upgrade { state_dir }) = arguments.command {
+    if let Some(command) = arguments.command {
+        let (state_dir, request, deadline) = match command {
+            AgentCommand::Upgrade { state_dir } => (state_dir, "upgrade", UPGRADE_DEADLINE),
+            AgentCommand::Players { state_dir } => (state_dir, "players", ANSWER_DEADLINE),
+        };
         let state_dir = state_dir.map_or_else(paths::agent_state, Ok).map_err(Failure::Usage)?;
-        say(desk::ask(&state_dir.join(SOCKET), "upgrade", UPGRADE_DEADLINE).await?);
+        say(desk::ask(&state_dir.join(SOCKET), request, deadline).await?);
         return Ok(Done::Finished);
     }
     let (log, json) = (arguments.log.clone(), arguments.json);
@@ -137,6 +150,12 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
             }
             #[cfg(not(unix))]
             Asked::Upgrade => {}
+            Asked::Players => {
+                request
+                    .answer
+                    .finish(Ok(output::list_players(&agent.guests().show())))
+                    .await
+            }
             Asked::Drain(_) => {
                 let text = "an agent is not drained: stop it, or drain its relay";
                 request.answer.finish(Err(text.to_owned())).await;

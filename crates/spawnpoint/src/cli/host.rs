@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use spawnpoint_config::relay::parse_public_host;
 use spawnpoint_config::unit::parse_duration;
 use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
+use spawnpoint_core::hostname::Pattern;
 use spawnpoint_net::unix_now;
 use spawnpoint_proto::{HostName, Protocol};
 use spawnpoint_relay::office::{GrantChange, Office};
@@ -62,9 +63,9 @@ pub struct GrantArguments {
     /// Public ports, such as 25565,30000-30010, or `pool` for any of the relay's pool
     #[arg(long, value_name = "PORTS")]
     ports: Option<String>,
-    /// Host names that the host may claim on shared ports, which this version does not serve yet; `*.example.org` allows every name under it
+    /// Host names of its own that the host may claim on shared ports; `*.example.org` allows every name under it
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    hostnames: Option<Vec<String>>,
+    hostnames: Option<Vec<Pattern>>,
     /// tcp, udp or tcp,udp
     #[arg(long, value_name = "PROTOCOLS", value_delimiter = ',')]
     protocols: Option<Vec<Protocol>>,
@@ -98,9 +99,7 @@ impl GrantArguments {
         Ok(GrantChange {
             protocols: self.protocols.map(|protocols| protocols.into_iter().collect()),
             ports: self.ports.map(ports).transpose()?,
-            hostnames: self
-                .hostnames
-                .map(|names| names.into_iter().map(|name| name.to_ascii_lowercase()).collect()),
+            hostnames: self.hostnames,
             max_players: self.max_players.map(players).transpose()?,
             expires: self.expires.map(expires).transpose()?,
         })

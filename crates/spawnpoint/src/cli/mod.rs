@@ -2,8 +2,10 @@
 
 mod agent;
 mod demo;
+mod dns;
 mod host;
 mod invite;
+mod presets;
 mod relay;
 
 use clap::Subcommand;
@@ -20,6 +22,8 @@ pub enum Command {
     Invite(invite::Arguments),
     /// Manage hosts (on the relay's machine)
     Host(host::Arguments),
+    /// List the games and services that a tunnel needs only a word for
+    Presets(presets::Arguments),
     /// See a tunnel work on this machine alone
     Demo(demo::Arguments),
 }
@@ -60,6 +64,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(arguments) => runtime()?.block_on(demo::run(arguments)),
         Command::Invite(arguments) => invite::run(arguments),
         Command::Host(arguments) => host::run(arguments),
+        Command::Presets(arguments) => presets::run(arguments),
     }
 }
 

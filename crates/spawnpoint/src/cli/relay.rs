@@ -46,6 +46,8 @@ enum RelayCommand {
     Check(Options),
     /// Start the program anew in place of the running relay: players, agents and addresses stay
     Upgrade(Running),
+    /// Print the DNS records that the relay's `domain` needs, and look them up
+    Dns(super::dns::Arguments),
     /// Take the running relay out of service: nobody new, and the end once everybody has left
     Drain(Drain),
 }
@@ -105,6 +107,7 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
             say(said);
             return Ok(Done::Finished);
         }
+        Some(RelayCommand::Dns(arguments)) => return super::dns::run(arguments).await.map(|()| Done::Finished),
         Some(RelayCommand::Drain(drain)) => return drain.run().await,
         None => arguments.options,
     };
@@ -151,6 +154,10 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
             }
             #[cfg(not(unix))]
             Asked::Upgrade => {}
+            Asked::Players => {
+                let text = format!("{} players; their host's agent knows who they are", relay.players());
+                request.answer.finish(Ok(text)).await;
+            }
             Asked::Drain(deadline) => {
                 patience = deadline.unwrap_or(patience);
                 drained = Some(request.answer);

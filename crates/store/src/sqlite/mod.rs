@@ -8,7 +8,9 @@
 //! it every few hundred milliseconds costs nothing. SQLite leaves a connection's own writes out of that number, which is why reads and writes share
 //! one connection here: the relay is never woken by its own touches and reservations.
 
+mod entry;
 mod file;
+mod name;
 mod reservation;
 mod row;
 
@@ -18,11 +20,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params, params};
 use spawnpoint_core::grant::{Grant, UnixTime};
+use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_core::token::SecretHash;
-use spawnpoint_proto::{HostName, Protocol, TunnelName};
+use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
 
-use crate::{Directory, Host, HostId, Reservation, ReserveError, Result, StoreError};
+use crate::{ClaimError, Directory, Entry, Host, HostId, Reservation, ReserveError, Result, StoreError};
 use row::Columns;
 
 /// Longer than any transaction of ours on a slow disk; short enough that a stuck process becomes a message and not a hang.
@@ -129,6 +132,17 @@ impl SqliteDirectory {
             work(transaction, id).map_err(|error| self.fail(error))?;
             Ok(())
         })
+    }
+
+    fn read_entries(&self, is_wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
+        let mut state = self.state();
+        // One view of both tables, also beside a writer.
+        let transaction = state.connection.transaction().map_err(|error| self.fail(error))?;
+        let rows = entry::all(&transaction).map_err(|error| self.fail(error))?;
+        let entries = rows.into_iter().map(|row| row.read(&self.path));
+        entries
+            .filter(|entry| entry.as_ref().map_or(true, &is_wanted))
+            .collect()
     }
 
     /// The number of the host and whether it is revoked.
@@ -299,6 +313,69 @@ impl Directory for SqliteDirectory {
                 })
             })
             .collect()
+    }
+
+    fn claim(
+        &self,
+        host: HostId,
+        tunnel: &TunnelName,
+        dialect: Dialect,
+        wanted: &[Pattern],
+        offered: &[Pattern],
+    ) -> Result<Vec<Pattern>, ClaimError> {
+        self.write(Change::Routine, |transaction| {
+            let fail = |error| self.fail(error);
+            let mut names = Vec::new();
+            for name in wanted {
+                if name::has_other(transaction, host, name).map_err(fail)? {
+                    return Err(ClaimError::Taken { name: name.clone() });
+                }
+                names.push(name.clone());
+            }
+            for name in offered.iter().filter(|name| !wanted.contains(name)) {
+                let own = name::own(transaction, host, name, dialect).map_err(fail)?;
+                let is_free = own.is_none_or(|own| own == tunnel.as_str())
+                    && !name::has_other(transaction, host, name).map_err(fail)?;
+                if is_free {
+                    names.push(name.clone());
+                }
+            }
+            name::retain(transaction, host, tunnel, dialect, &names).map_err(fail)?;
+            for name in &names {
+                name::take(transaction, host, tunnel, name, dialect).map_err(fail)?;
+            }
+            Ok(names)
+        })
+    }
+
+    fn keep_entry(
+        &self,
+        host: HostId,
+        tunnel: &TunnelName,
+        protocol: Protocol,
+        game: &str,
+        dialect: Option<Dialect>,
+        away: Option<&str>,
+    ) -> Result<()> {
+        self.write(Change::Routine, |transaction| {
+            entry::keep(transaction, (host, tunnel, protocol), game, dialect, away).map_err(|error| self.fail(error))
+        })
+    }
+
+    fn note_listing(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol, listing: &str) -> Result<()> {
+        self.write(Change::Routine, |transaction| {
+            entry::note(transaction, (host, tunnel, protocol), listing).map_err(|error| self.fail(error))
+        })
+    }
+
+    fn entry(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol) -> Result<Option<Entry>> {
+        let found =
+            self.read_entries(|entry| entry.host == host && entry.tunnel == *tunnel && entry.protocol == protocol)?;
+        Ok(found.into_iter().next())
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>> {
+        self.read_entries(|_| true)
     }
 
     fn release(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol) -> Result<bool> {

@@ -87,7 +87,12 @@ impl Columns {
                 PortRule::Pool => POOL.to_owned(),
                 PortRule::Only(ports) => ports.to_string(),
             },
-            hostnames: grant.hostnames.join(","),
+            hostnames: grant
+                .hostnames
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
             max_players: grant.max_players.map(NonZeroU32::get),
             expires: grant.expires.map(to_seconds),
         }
@@ -104,7 +109,8 @@ impl Columns {
         Ok(Grant {
             protocols: protocols.map_err(|error| format!("protocols: {error}"))?,
             ports,
-            hostnames: parts(&self.hostnames).map(str::to_owned).collect(),
+            // Releases that served no names did not look at what was written here.
+            hostnames: parts(&self.hostnames).filter_map(|name| name.parse().ok()).collect(),
             max_players: self
                 .max_players
                 .map(|max| NonZeroU32::new(max).ok_or("max_players is 0"))

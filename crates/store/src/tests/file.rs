@@ -160,7 +160,7 @@ fn a_file_of_a_newer_release_is_refused() {
     assert!(
         error
             .to_string()
-            .contains("written by a newer release of spawnpoint (schema 7, this one knows up to 1)"),
+            .contains("written by a newer release of spawnpoint (schema 7, this one knows up to 2)"),
         "{error}"
     );
 }

@@ -14,7 +14,7 @@ fn a_host_is_found_by_token_number_and_name_with_all_it_was_given() {
     let grant = Grant {
         protocols: [Protocol::Udp].into_iter().collect(),
         ports: PortRule::Only(ports("19132,30000-30010")),
-        hostnames: vec!["a.example.org".into(), "*.b.example.org".into()],
+        hostnames: vec!["a.example.org".parse().unwrap(), "*.b.example.org".parse().unwrap()],
         max_players: NonZeroU32::new(20),
         expires: Some(UnixTime(NOW.0 + 60)),
     };

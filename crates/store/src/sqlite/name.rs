@@ -1,0 +1,74 @@
+//! Who has which host name.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use spawnpoint_core::hostname::Pattern;
+use spawnpoint_proto::{Dialect, TunnelName};
+
+use crate::HostId;
+
+/// A live host other than `host` that has `name` in any dialect.
+pub(super) fn has_other(transaction: &Transaction<'_>, host: HostId, name: &Pattern) -> rusqlite::Result<bool> {
+    transaction
+        .prepare_cached(
+            "SELECT 1 FROM names JOIN hosts ON hosts.id = names.host WHERE names.name = ? AND names.host <> ? AND hosts.revoked IS NULL LIMIT 1",
+        )?
+        .query_row(params![name.to_string(), host.0], |_| Ok(()))
+        .optional()
+        .map(|found| found.is_some())
+}
+
+/// The tunnel of `host` that has `name` in this dialect.
+pub(super) fn own(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    name: &Pattern,
+    dialect: Dialect,
+) -> rusqlite::Result<Option<String>> {
+    transaction
+        .prepare_cached("SELECT tunnel FROM names WHERE name = ? AND dialect = ? AND host = ?")?
+        .query_row(params![name.to_string(), dialect.as_str(), host.0], |row| row.get(0))
+        .optional()
+}
+
+/// Gives `name` to a tunnel, whoever had it before.
+pub(super) fn take(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    tunnel: &TunnelName,
+    name: &Pattern,
+    dialect: Dialect,
+) -> rusqlite::Result<()> {
+    let text = name.to_string();
+    // A revoked host gives a name up in every dialect, so that it is never two hosts'.
+    transaction
+        .prepare_cached("DELETE FROM names WHERE name = ? AND host <> ?")?
+        .execute(params![text, host.0])?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO names (name, dialect, host, tunnel, protocol) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (name, dialect) DO UPDATE SET host = excluded.host, tunnel = excluded.tunnel, protocol = excluded.protocol",
+        )?
+        .execute(params![text, dialect.as_str(), host.0, tunnel.as_str(), dialect.protocol().as_str()])?;
+    Ok(())
+}
+
+/// Takes from a tunnel the names that are not in `kept`.
+pub(super) fn retain(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    tunnel: &TunnelName,
+    dialect: Dialect,
+    kept: &[Pattern],
+) -> rusqlite::Result<()> {
+    let had: Vec<String> = transaction
+        .prepare_cached("SELECT name FROM names WHERE host = ? AND tunnel = ? AND dialect = ?")?
+        .query_map(params![host.0, tunnel.as_str(), dialect.as_str()], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let kept: Vec<String> = kept.iter().map(Pattern::to_string).collect();
+    for name in had.iter().filter(|name| !kept.contains(name)) {
+        transaction
+            .prepare_cached("DELETE FROM names WHERE name = ? AND dialect = ?")?
+            .execute(params![name, dialect.as_str()])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! One port, many hosts: players find theirs by name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test panics as its report"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use spawnpoint_config::tunnel::Tunnel;
+use spawnpoint_core::grant::Grant;
+use spawnpoint_proto::Dialect;
+use spawnpoint_sniff::minecraft::Next;
+use spawnpoint_tests::java::{self, Server};
+use spawnpoint_tests::{Host, Lab, free_ports, loopback, origins, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const DOMAIN: &str = "play.example.org";
+
+/// A relay with a domain, and the shared port of `dialect`.
+async fn lab(dialect: Dialect) -> (Lab, SocketAddr) {
+    let ports = free_ports(1);
+    let shared = loopback(ports.iter().next().unwrap());
+    let lab = Lab::with(|config| {
+        config.domain = Some(DOMAIN.parse().unwrap());
+        config.shared.minecraft = Default::default();
+        match dialect {
+            Dialect::Minecraft => config.shared.minecraft = ports,
+            Dialect::Tls => config.shared.tls = ports,
+            Dialect::Http => config.shared.http = ports,
+            Dialect::Quic => config.shared.quic = ports,
+        }
+        config.shared.default = None;
+    })
+    .await;
+    (lab, shared)
+}
+
+fn tunnel(text: &str) -> Tunnel {
+    text.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_on_one_port_are_told_apart_by_name() {
+    let (lab, shared) = lab(Dialect::Minecraft).await;
+    let (desk, attic) = (Server::start("the desk").await, Server::start("the attic").await);
+    let one = lab.host("desk", &[&format!("minecraft:{}", desk.address)]).await;
+    let two = lab.host("attic", &[&format!("minecraft:{}", attic.address)]).await;
+    assert_eq!(
+        one.address("minecraft").await,
+        format!("desk.{DOMAIN}:{}", shared.port())
+    );
+    one.public("minecraft").await;
+    two.public("minecraft").await;
+    for (host, motd) in [
+        ("desk.play.example.org", "the desk"),
+        ("DESK.Play.Example.Org.", "the desk"),
+        ("minecraft.desk.play.example.org", "the desk"),
+        ("desk.play.example.org\0FML2\0", "the desk"),
+        (
+            "desk.play.example.org///203.0.113.9:4711///1700000000///c2ln",
+            "the desk",
+        ),
+        ("attic.play.example.org", "the attic"),
+    ] {
+        assert_eq!(java::look(shared, host).await.motd, motd, "{host}");
+        assert_eq!(
+            soon("the join is answered", java::words(shared, host)).await,
+            motd,
+            "{host}"
+        );
+    }
+    // The port of each server's own leads there, whatever name a player typed.
+    assert_eq!(
+        java::look(two.public("minecraft").await, "desk.play.example.org")
+            .await
+            .motd,
+        "the attic"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_to_find_the_name_reaches_the_server_untouched() {
+    let (lab, shared) = lab(Dialect::Minecraft).await;
+    let server = Server::start("hello").await;
+    let host = lab.host("desk", &[&format!("minecraft:{}", server.address)]).await;
+    host.public("minecraft").await;
+    let typed = "Desk.Play.Example.org.\0FML\0";
+    soon("the join is answered", java::words(shared, typed)).await;
+    let asked = server
+        .asked()
+        .into_iter()
+        .find(|asked| asked.next == Next::Login)
+        .unwrap();
+    assert_eq!(asked.bytes, java::join(typed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_nobody_has_is_answered_in_the_game() {
+    let (lab, shared) = lab(Dialect::Minecraft).await;
+    let words = soon("words", java::words(shared, "nobody.play.example.org")).await;
+    assert!(words.contains("no server of this name"), "{words}");
+    let entry = java::look(shared, "nobody.play.example.org").await;
+    assert!(entry.motd.contains("no server of this name"), "{}", entry.motd);
+    assert_eq!(lab.metric(r#"relay_players_denied_total{reason="unknown_name"}"#), 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_nobody_gets_the_default() {
+    let ports = free_ports(1);
+    let shared = loopback(ports.iter().next().unwrap());
+    let lab = Lab::with(|config| {
+        config.domain = Some(DOMAIN.parse().unwrap());
+        config.shared.minecraft = ports;
+        config.shared.default = Some(("desk".parse().unwrap(), "minecraft".parse().unwrap()));
+    })
+    .await;
+    let server = Server::start("the default").await;
+    let host = lab.host("desk", &[&format!("minecraft:{}", server.address)]).await;
+    host.public("minecraft").await;
+    // The directory tells who the default host is, within a moment.
+    soon("the default is known", async {
+        while java::try_look(shared, "elsewhere")
+            .await
+            .is_none_or(|entry| entry.motd != "the default")
+        {}
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_ones_own_needs_a_grant_and_is_one_hosts_only() {
+    let (lab, shared) = lab(Dialect::Minecraft).await;
+    let server = Server::start("mine").await;
+    let grant = Grant {
+        hostnames: vec!["*.example.net".parse().unwrap()],
+        ..Grant::default()
+    };
+    let named = |names: &[&str]| Tunnel {
+        names: names.iter().map(|name| name.parse().unwrap()).collect(),
+        ..tunnel(&format!("minecraft:{}", server.address))
+    };
+    let one = Host::start_with(lab.invite_with("desk", grant.clone()), vec![named(&["mc.example.net"])]);
+    assert_eq!(
+        one.address("minecraft").await,
+        format!("mc.example.net:{}", shared.port())
+    );
+    assert_eq!(java::look(shared, "mc.example.net").await.motd, "mine");
+    let two = Host::start_with(lab.invite_with("attic", grant), vec![named(&["mc.example.net"])]);
+    assert_eq!(two.refusal("minecraft").await.0, "name_taken");
+    let three = Host::start_with(lab.invite("cellar"), vec![named(&["mc.example.net"])]);
+    let (code, text) = three.refusal("minecraft").await;
+    assert_eq!(code, "name_not_granted");
+    assert!(text.contains("mc.example.net"), "{text}");
+    // A wildcard is for what no name says better.
+    let four = Host::start_with(
+        lab.invite_with(
+            "garden",
+            Grant {
+                hostnames: vec!["*.example.net".parse().unwrap()],
+                ..Grant::default()
+            },
+        ),
+        vec![named(&["*.example.net"])],
+    );
+    four.public("minecraft").await;
+    assert_eq!(java::look(shared, "other.example.net").await.motd, "mine");
+}
+
+fn client_hello(name: &str) -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+    let mut connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_is_found_by_the_name_in_its_tls_hello() {
+    let (lab, shared) = lab(Dialect::Tls).await;
+    let origin = origins::echo().await;
+    let host = lab.host("desk", &[&format!("https:{origin}")]).await;
+    host.public("https").await;
+    let hello = client_hello("desk.play.example.org");
+    let mut player = TcpStream::connect(shared).await.unwrap();
+    // In two pieces, as a slow line may bring it.
+    player.write_all(&hello[..100]).await.unwrap();
+    tokio::task::yield_now().await;
+    player.write_all(&hello[100..]).await.unwrap();
+    player.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    soon("the hello comes back", player.read_to_end(&mut heard))
+        .await
+        .unwrap();
+    assert!(heard == hello, "{} of {} bytes", heard.len(), hello.len());
+
+    let mut stranger = TcpStream::connect(shared).await.unwrap();
+    stranger
+        .write_all(&client_hello("nobody.play.example.org"))
+        .await
+        .unwrap();
+    let mut heard = Vec::new();
+    soon("the alert", stranger.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, [21, 3, 3, 0, 2, 2, 112], "unrecognized_name");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_is_found_by_its_host_header() {
+    let (lab, shared) = lab(Dialect::Http).await;
+    let origin = origins::echo().await;
+    let host = lab.host("desk", &[&format!("http:{origin}")]).await;
+    host.public("http").await;
+    let ask = async |name: &str| {
+        let mut player = TcpStream::connect(shared).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\nrest");
+        player.write_all(request.as_bytes()).await.unwrap();
+        player.shutdown().await.unwrap();
+        let mut heard = String::new();
+        soon("an answer", player.read_to_string(&mut heard)).await.unwrap();
+        (request, heard)
+    };
+    let (request, heard) = ask("Desk.Play.Example.org:80").await;
+    assert_eq!(heard, request);
+    let (_, heard) = ask("nobody.play.example.org").await;
+    assert!(heard.starts_with("HTTP/1.1 404 "), "{heard}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scanner_costs_the_home_line_nothing() {
+    let (lab, shared) = lab(Dialect::Minecraft).await;
+    let server = Server::start("quiet").await;
+    let host = lab.host("desk", &[&format!("minecraft:{}", server.address)]).await;
+    let own = host.public("minecraft").await;
+    for address in [shared, own] {
+        let mut scanner = TcpStream::connect(address).await.unwrap();
+        scanner.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut heard = Vec::new();
+        // A reset is as good an end as any.
+        let _ = soon("the end", scanner.read_to_end(&mut heard)).await;
+        assert!(heard.is_empty());
+    }
+    assert_eq!(lab.metric(r#"relay_players_denied_total{reason="bad_hello"}"#), 2.0);
+    assert!(server.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_port_is_nobodys_own() {
+    let (lab, shared) = lab(Dialect::Minecraft).await;
+    let port = shared.port();
+    let server = Server::start("mine").await;
+    // Whoever asks for it in its own dialect has it by name, and a port of their own besides.
+    let host = lab
+        .host("desk", &[&format!("minecraft:{}@{port}", server.address)])
+        .await;
+    assert_ne!(host.public("minecraft").await.port(), port);
+    assert_eq!(java::look(shared, "desk.play.example.org").await.motd, "mine");
+    let other = Host::start(lab.invite("attic"), &[&format!("tcp:{}@{port}", server.address)]);
+    let (code, _) = other.refusal(&format!("tcp-{}", server.address.port())).await;
+    assert!(matches!(code, "port_taken" | "port_not_granted"), "{code}");
+}
