@@ -117,6 +117,8 @@ fn request(name: &str, protocol: Protocol) -> TunnelRequest {
         speaks: None,
         names: None,
         away: None,
+        beside: None,
+        needs: None,
     }
 }
 

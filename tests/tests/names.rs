@@ -268,3 +268,95 @@ async fn a_shared_port_is_nobodys_own() {
     let (code, _) = other.refusal(&format!("tcp-{}", server.address.port())).await;
     assert!(matches!(code, "port_taken" | "port_not_granted"), "{code}");
 }
+
+/// A QUIC server for `name` that says back what it hears on a stream; returns its address and certificate.
+fn quic_server(name: &str) -> (SocketAddr, rustls::pki_types::CertificateDer<'static>) {
+    let key = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let certificate = key.cert.der().clone();
+    let private = rustls::pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], private.into())
+        .unwrap();
+    tls.alpn_protocols = vec![b"echo".to_vec()];
+    let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+    let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    let endpoint = quinn::Endpoint::server(config, loopback(0)).unwrap();
+    let address = endpoint.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Some(incoming) = endpoint.accept().await {
+            tokio::spawn(async move {
+                let connection = incoming.await.unwrap();
+                while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+                    let heard = recv.read_to_end(1000).await.unwrap();
+                    send.write_all(&heard).await.unwrap();
+                    send.finish().unwrap();
+                }
+            });
+        }
+    });
+    (address, certificate)
+}
+
+fn quic_client(certificate: &rustls::pki_types::CertificateDer<'static>) -> quinn::Endpoint {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"echo".to_vec()];
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let mut endpoint = quinn::Endpoint::client(loopback(0)).unwrap();
+    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(tls)));
+    endpoint
+}
+
+async fn echo(connection: &quinn::Connection, words: &[u8]) -> Vec<u8> {
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(words).await.unwrap();
+    send.finish().unwrap();
+    soon("the echo", recv.read_to_end(1000)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_quic_servers_on_one_port_are_told_apart_by_their_hellos() {
+    let (lab, shared) = lab(Dialect::Quic).await;
+    let names = ["desk.play.example.org", "attic.play.example.org"];
+    let servers = names.map(quic_server);
+    let mut hosts = Vec::new();
+    for (name, (address, _)) in ["desk", "attic"].into_iter().zip(&servers) {
+        let host = lab.host(name, &[&format!("hytale:{address}")]).await;
+        assert_eq!(
+            host.address("hytale").await,
+            format!("{name}.{DOMAIN}:{}", shared.port())
+        );
+        hosts.push(host);
+    }
+    for (name, (_, certificate)) in names.into_iter().zip(&servers) {
+        // Each server's certificate is for its own name only, so whoever is connected is with the right one. The hello has a post-quantum key, and so comes in
+        // two packets.
+        let client = quic_client(certificate);
+        let connection = soon("a connection", client.connect(shared, name).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(echo(&connection, b"hello").await, b"hello");
+        // A NAT gives the player another address, and the server never knows.
+        client.rebind(std::net::UdpSocket::bind(loopback(0)).unwrap()).unwrap();
+        assert_eq!(echo(&connection, b"still here").await, b"still here");
+        connection.close(0u32.into(), b"");
+    }
+    let client = quic_client(&servers[0].1);
+    let nobody = client.connect(shared, "nobody.play.example.org").unwrap();
+    assert!(
+        tokio::time::timeout(std::time::Duration::from_millis(300), nobody)
+            .await
+            .is_err()
+    );
+    assert!(lab.metric(r#"relay_players_denied_total{reason="unknown_name"}"#) >= 1.0);
+}

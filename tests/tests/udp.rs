@@ -378,3 +378,16 @@ async fn nothing_is_sent_twice_unless_both_ends_want_it() {
     assert_once(&arrivals.lock().unwrap());
     assert_eq!(lab.metric(r#"relay_repairs_total{reason="copies"}"#), 0.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_that_clients_reckon_from_each_other_lie_together() {
+    let lab = Lab::start().await;
+    let host = lab
+        .host("desk", &["game=valheim:4000", "chat=mumble:4100", "many=udp:4200-4202"])
+        .await;
+    let port = async |name: &str| host.public(name).await.port();
+    assert_eq!(port("game-query").await, port("game").await + 1);
+    assert_eq!(port("chat-voice").await, port("chat").await);
+    let first = port("many").await;
+    assert_eq!((port("many-2").await, port("many-3").await), (first + 1, first + 2));
+}

@@ -17,7 +17,8 @@ use spawnpoint_net::{
 };
 use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::control::{
-    Delivered, Hello, Message, OpenedTunnel, TunnelRemove, TunnelReply, TunnelRequest, Unsupported, Welcome,
+    Beside, Delivered, Hello, Message, Need, OpenedTunnel, TunnelRemove, TunnelReply, TunnelRequest, Unsupported,
+    Welcome,
 };
 use spawnpoint_proto::frame::MAX_FRAME;
 use spawnpoint_proto::handshake::{Answer, Introduced};
@@ -608,6 +609,14 @@ fn request(tunnel: &Tunnel) -> TunnelRequest {
         speaks: tunnel.dialect.map(|dialect| dialect.as_str().to_owned()),
         names: (!tunnel.names.is_empty()).then(|| tunnel.names.iter().map(ToString::to_string).collect()),
         away: tunnel.away.clone(),
+        beside: tunnel.beside.as_ref().map(|beside| Beside {
+            tunnel: beside.tunnel.clone(),
+            offset: beside.offset,
+        }),
+        needs: (!tunnel.needs.is_empty()).then(|| {
+            let need = |&(protocol, offset)| Need { protocol, offset };
+            tunnel.needs.iter().map(need).collect()
+        }),
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Tunnel {
     pub wake: Option<Wake>,
     /// The tunnel by whose public port it must lie.
     pub beside: Option<Beside>,
+    /// The ports that must be free beside its own, for the tunnels that follow it.
+    pub needs: Vec<(Protocol, i32)>,
 }
 
 /// How a game server is started and stopped on demand.
@@ -248,6 +250,7 @@ impl Tunnel {
             redundancy: false,
             wake: None,
             beside: None,
+            needs: Vec::new(),
         }
     }
 
@@ -280,6 +283,10 @@ impl Tunnel {
                 all.push(follower);
             }
         }
+        let beside = all
+            .iter()
+            .filter_map(|tunnel| Some((tunnel.protocol, tunnel.beside.as_ref()?.offset)));
+        all[0].needs = beside.collect();
         all
     }
 
@@ -313,6 +320,7 @@ impl Tunnel {
                 tunnel: self.name.clone(),
                 offset,
             }),
+            needs: Vec::new(),
         }
     }
 

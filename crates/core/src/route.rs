@@ -83,19 +83,29 @@ impl<L> RouteTable<L> {
     /// Where `name`, in the form of a [`Hostname`](crate::hostname::Hostname), leads on a shared port: the tunnel with just this name, else the one with
     /// the longest `*.NAME` that it is under.
     pub fn by_name(&self, dialect: Dialect, name: &str) -> Option<&Route<L>> {
+        self.ports.get(&self.port_by_name(dialect, name)?)
+    }
+
+    /// The public port of the tunnel to which `name` leads, as in [`RouteTable::by_name`].
+    pub fn port_by_name(&self, dialect: Dialect, name: &str) -> Option<PublicPort> {
         let exact = self.exact.get(&dialect).and_then(|names| names.get(name));
         let under = || {
             let names = self.under.get(&dialect)?;
             parents(name).find_map(|parent| names.get(parent))
         };
-        self.ports.get(exact.or_else(under)?)
+        exact.or_else(under).copied()
     }
 
     /// The tunnel of this host that has this name and is open or awaited.
     pub fn of_tunnel(&self, host: HostNumber, name: &TunnelName) -> Option<&Route<L>> {
-        self.ports
-            .values()
-            .find(|route| route.host == host && route.name == *name)
+        self.ports.get(&self.port_of_tunnel(host, name)?)
+    }
+
+    /// The public port of the tunnel of this host that has this name.
+    pub fn port_of_tunnel(&self, host: HostNumber, name: &TunnelName) -> Option<PublicPort> {
+        let mut ports = self.ports.iter();
+        let found = ports.find(|(_, route)| route.host == host && route.name == *name);
+        found.map(|(port, _)| *port)
     }
 
     /// The public ports.

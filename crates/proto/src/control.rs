@@ -24,6 +24,9 @@ pub const MAX_VERSIONS: usize = 16;
 /// The longest name of a game.
 pub const MAX_GAME: usize = 32;
 
+/// The most ports that one tunnel may need beside its own.
+pub const MAX_NEEDS: usize = 64;
+
 /// The most host names that one tunnel may want.
 pub const MAX_NAMES: usize = 16;
 
@@ -136,6 +139,36 @@ pub struct TunnelRequest {
     /// What the server list shows while the server is away, at most [`MAX_AWAY`] bytes.
     #[n(8)]
     pub away: Option<String>,
+    /// The tunnel by whose public port its own must lie.
+    #[n(9)]
+    pub beside: Option<Beside>,
+    /// The ports that must be free beside its own, for tunnels that follow; at most [`MAX_NEEDS`].
+    #[n(10)]
+    pub needs: Option<Vec<Need>>,
+}
+
+/// Where a public port lies that is reckoned from another.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Beside {
+    /// The tunnel with the other port, opened before.
+    #[n(0)]
+    pub tunnel: TunnelName,
+    /// What is added to that port.
+    #[n(1)]
+    pub offset: i32,
+}
+
+/// A port that a following tunnel will ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Need {
+    /// Its protocol.
+    #[n(0)]
+    pub protocol: Protocol,
+    /// What is added to the port of the tunnel that needs it.
+    #[n(1)]
+    pub offset: i32,
 }
 
 impl TunnelRequest {
@@ -148,6 +181,7 @@ impl TunnelRequest {
             && fits(&self.away, MAX_AWAY)
             && names.len() <= MAX_NAMES
             && names.iter().all(|name| name.len() <= MAX_NAME)
+            && self.needs.as_ref().is_none_or(|needs| needs.len() <= MAX_NEEDS)
     }
 }
 

@@ -83,10 +83,11 @@ impl Hosts {
     ) -> Result<u16, ReserveError> {
         let (name, protocol) = (request.name.clone(), request.protocol);
         let (wanted, preferred) = (request.public_port, request.preferred_port);
+        let needs = request.needs.iter().flatten();
+        let needs: Vec<(Protocol, i32)> = needs.map(|need| (need.protocol, need.offset)).collect();
         self.call(move |directory| {
-            directory.reserve(host, &name, protocol, wanted, preferred, &allowed, &|port| {
-                busy.contains(&port)
-            })
+            let is_busy = |port: u16| busy.contains(&port);
+            directory.reserve(host, &name, protocol, wanted, preferred, &allowed, &is_busy, &needs)
         })
         .await
     }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::hearing::{Door, Lobby};
 use crate::link::Link;
+use crate::quic::{Clients, Concierge, Via};
 use crate::registry::Routes;
 use crate::tcp::{self, Visitor};
 use crate::tunnel::Tunnel;
@@ -38,6 +39,8 @@ pub(crate) struct Exposure {
     door: Door,
     routes: watch::Receiver<Routes>,
     socket: PublicSocket,
+    /// Who is where, on a shared port for packets.
+    clients: Clients,
     /// Players who are heard, or told why they cannot enter.
     talking: Arc<TaskScope>,
     /// The task that takes players, while it may.
@@ -111,6 +114,7 @@ impl Exposure {
             door,
             routes,
             socket,
+            clients: Clients::new(context.config.players.udp_idle),
             talking: Arc::new(TaskScope::new(parent)),
             taking: None,
         }
@@ -130,15 +134,23 @@ impl Exposure {
                 };
                 scope.spawn(Doorman(Arc::new(lobby)).accept(listener));
             }
-            PublicSocket::Udp(socket) => {
-                let receiver = Receiver {
-                    context,
-                    port,
-                    routes,
-                    target: None,
-                };
-                scope.spawn(receiver.receive(socket));
-            }
+            PublicSocket::Udp(_) if let Some(via) = self.via() => match self.door {
+                Door::Own(_) => {
+                    let receiver = Receiver {
+                        context,
+                        port,
+                        routes,
+                        via,
+                        target: None,
+                    };
+                    scope.spawn(receiver.receive());
+                }
+                Door::Shared(_) => {
+                    let concierge = Concierge::new(context, routes, via, self.clients.clone());
+                    scope.spawn(receive_shared(concierge, port.1));
+                }
+            },
+            PublicSocket::Udp(_) => {}
         }
         self.taking = Some(scope);
     }
@@ -151,11 +163,16 @@ impl Exposure {
     }
 
     /// The socket, when the port carries packets.
-    pub fn packets(&self) -> Option<Arc<PacketSocket>> {
-        match &self.socket {
-            PublicSocket::Tcp(_) => None,
-            PublicSocket::Udp(socket) => Some(socket.clone()),
-        }
+    pub fn via(&self) -> Option<Via> {
+        let PublicSocket::Udp(socket) = &self.socket else {
+            return None;
+        };
+        let is_shared = matches!(self.door, Door::Shared(_));
+        Some(Via {
+            socket: socket.clone(),
+            clients: is_shared.then(|| self.clients.clone()),
+            port: is_shared.then_some(self.port.1),
+        })
     }
 
     /// The port's socket, to hand over.
@@ -252,18 +269,22 @@ struct Receiver {
     context: Arc<Context>,
     port: PublicPort,
     routes: watch::Receiver<Routes>,
+    via: Via,
     /// The tunnel that the port led to when the routes were last read.
     target: Option<Arc<UdpTunnel>>,
 }
 
 impl Receiver {
-    async fn receive(mut self, socket: Arc<PacketSocket>) {
+    async fn receive(mut self) {
         let mut buffers = PacketBuffers::default();
+        let via = self.via.clone();
         loop {
-            let received = socket.receive(&mut buffers, |player, local, packet| match self.target() {
-                Some(udp) => udp.on_player_packet(player, local, packet),
-                None => self.drop_packet(),
-            });
+            let received = via
+                .socket
+                .receive(&mut buffers, |player, local, packet| match self.target() {
+                    Some(udp) => udp.on_player_packet(player, local, packet, &via),
+                    None => self.drop_packet(),
+                });
             if let Err(error) = received.await {
                 tracing::warn!(port = self.port.1, %error, "packets could not be received");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -296,6 +317,21 @@ impl Receiver {
         };
         if let Some(labels) = self.routes.borrow().get(self.port).map(labels) {
             self.context.metrics.dropped(&labels, DropReason::NoAgent.as_str(), 1);
+        }
+    }
+}
+
+/// Receives the packets of a port that many tunnels share.
+async fn receive_shared(mut concierge: Concierge, port: u16) {
+    let mut buffers = PacketBuffers::default();
+    let socket = concierge.via.socket.clone();
+    loop {
+        let received = socket.receive(&mut buffers, |client, local, packet| {
+            concierge.on_packet(client, local, packet);
+        });
+        if let Err(error) = received.await {
+            tracing::warn!(port, %error, "packets could not be received");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 }

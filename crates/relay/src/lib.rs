@@ -10,6 +10,7 @@
 //! registry  the supervisor: which link holds which tunnel, which public sockets are open
 //! exposure  one public port: accepts players and looks up where they go
 //! hearing   a TCP player who has to say first whom they want
+//! quic      a shared port for QUIC
 //! list      the server list: what each server shows there, asked of it once in a while
 //! away      what the players of a server that is away are shown
 //! remember  tunnels that are answered while their agents are gone
@@ -34,6 +35,7 @@ mod list;
 mod meter;
 mod names;
 pub mod office;
+mod quic;
 mod refuse;
 mod registry;
 mod remember;

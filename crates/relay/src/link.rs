@@ -10,6 +10,7 @@ mod guard;
 mod handover;
 mod opening;
 mod resume;
+mod wishes;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

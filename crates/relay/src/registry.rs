@@ -11,8 +11,8 @@ use spawnpoint_config::relay::RelayConfig;
 use spawnpoint_core::admission::HostPlaces;
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::route::{self, HostNumber, OpenError, PublicPort, Return, RouteTable, TunnelSpec};
-use spawnpoint_net::{BindError, PacketSocket};
-use spawnpoint_proto::{CloseCode, Dialect, LinkId, TunnelId, TunnelName};
+use spawnpoint_net::BindError;
+use spawnpoint_proto::{CloseCode, Dialect, LinkId, Protocol, TunnelId, TunnelName};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,8 @@ use crate::hearing::Door;
 #[cfg(unix)]
 use crate::link::Rested;
 use crate::link::{Command as LinkCommand, Link};
+#[cfg(unix)]
+use crate::quic::Via;
 
 /// Requests that may wait; each is answered in microseconds, or the milliseconds of a bind.
 const REQUESTS: usize = 256;
@@ -50,8 +52,8 @@ pub(crate) struct Places {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub id: TunnelId,
-    /// The public socket, when the tunnel carries packets.
-    pub socket: Option<Arc<PacketSocket>>,
+    /// Whether the tunnel carries packets.
+    pub has_packets: bool,
 }
 
 /// Why a tunnel was not opened.
@@ -422,8 +424,11 @@ impl Supervisor {
             tracing::info!(host = old.host_name, tunnel = %name, "another agent of the host takes the tunnel over");
             old.command(LinkCommand::TunnelTaken(name, id));
         }
-        let socket = self.open.get(&port).and_then(Exposure::packets);
-        Ok(Opened { id: opened.id, socket })
+        let has_packets = port.0 == Protocol::Udp;
+        Ok(Opened {
+            id: opened.id,
+            has_packets,
+        })
     }
 
     fn open_port(&mut self, port: PublicPort) -> Result<(), BindError> {
@@ -530,10 +535,13 @@ impl Supervisor {
         self.buried = buried.into();
     }
 
-    /// The public socket of a port that carries packets.
+    /// The public socket of a port that carries packets, of one tunnel or shared.
     #[cfg(unix)]
-    pub fn packets(&self, port: PublicPort) -> Option<Arc<PacketSocket>> {
-        self.open.get(&port).and_then(Exposure::packets)
+    pub fn via(&self, port: PublicPort) -> Option<Via> {
+        self.open
+            .get(&port)
+            .or_else(|| self.shared.get(&port))
+            .and_then(Exposure::via)
     }
 
     /// Enters a link that another process had, with its tunnels.

@@ -13,7 +13,7 @@ use spawnpoint_core::admission::{DenyReason, HostPlaces};
 #[cfg(unix)]
 use spawnpoint_core::flow::FlowSnapshot;
 use spawnpoint_core::flow::{DropReason, Ended, FlowTable, Limits};
-use spawnpoint_net::{DatagramOutbox, PacketSocket};
+use spawnpoint_net::DatagramOutbox;
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
 use spawnpoint_proto::{FlowId, Time, TunnelId};
@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use crate::context::Context;
 #[cfg(unix)]
 use crate::handover::state::HandedFlow;
+use crate::quic::Via;
 use crate::tunnel::Seat;
 
 /// A player whom the server never answered is forgotten after this long, since the address may be made up. Slow servers answer a first packet sooner.
@@ -36,7 +37,12 @@ struct Hold {
     seat: Seat,
     /// The address that the player spoke to, from which replies must come.
     local: Option<IpAddr>,
+    /// The public socket that the player spoke to.
+    via: Via,
 }
+
+/// A packet to a player: who, from which address, through which socket, and what.
+type Reply = (SocketAddr, Option<IpAddr>, Via, Bytes);
 
 /// The flows of one tunnel.
 #[derive(Debug)]
@@ -46,7 +52,6 @@ pub(crate) struct UdpTunnel {
     labels: TunnelLabels,
     places: Arc<HostPlaces>,
     bytes: [Counter; 2],
-    socket: Arc<PacketSocket>,
     outbox: DatagramOutbox,
     table: Mutex<FlowTable<Hold>>,
     /// The first flow of an empty table was opened.
@@ -60,7 +65,6 @@ impl UdpTunnel {
         labels: &TunnelLabels,
         places: &Arc<HostPlaces>,
         bytes: &[Counter; 2],
-        socket: Arc<PacketSocket>,
         outbox: DatagramOutbox,
     ) -> Self {
         let players = &context.config.players;
@@ -75,7 +79,6 @@ impl UdpTunnel {
             labels: labels.clone(),
             places: places.clone(),
             bytes: bytes.clone(),
-            socket,
             outbox,
             table: Mutex::new(FlowTable::new(limits, id.lane())),
             opened: Notify::new(),
@@ -91,13 +94,14 @@ impl UdpTunnel {
             flow,
             session: hold.seat.session,
             local: hold.local,
+            via: hold.via.port,
         };
         (next_serial, flows.into_iter().map(hand).collect())
     }
 
     /// Goes on with the flows that another process had.
     #[cfg(unix)]
-    pub fn restore(&self, next_serial: u32, flows: &[HandedFlow]) {
+    pub fn restore(&self, next_serial: u32, flows: &[HandedFlow], via: impl Fn(Option<u16>) -> Option<Via>) {
         let now = self.context.clock.now();
         let mut table = self.table();
         table.set_next_serial(next_serial);
@@ -106,21 +110,23 @@ impl UdpTunnel {
             let age = Duration::from_millis(handed.flow.age_ms);
             let seat = Seat::restore(&self.context, &self.labels, handed.session, permit, age);
             let local = handed.local;
+            // A shared port that is not open any more has no more players.
+            let Some(via) = via(handed.via) else { continue };
             // One that does not fit was never ours; its player opens another.
-            let _ = table.restore(now, &handed.flow, Hold { seat, local });
+            let _ = table.restore(now, &handed.flow, Hold { seat, local, via });
         }
         self.opened.notify_one();
     }
 
     /// A packet from a player; never waits.
-    pub fn on_player_packet(&self, player: SocketAddr, local: Option<IpAddr>, packet: &[u8]) {
+    pub fn on_player_packet(&self, player: SocketAddr, local: Option<IpAddr>, packet: &[u8], via: &Via) {
         let now = self.context.clock.now();
         let mut table = self.table();
         let known = table.on_player_packet(now, player, packet.len());
         let known = match known {
             Some(known) => known,
             None => {
-                if let Err(reason) = self.open(&mut table, now, player, local) {
+                if let Err(reason) = self.open(&mut table, now, player, local, via) {
                     drop(table);
                     return self.drop_packet(reason);
                 }
@@ -139,12 +145,18 @@ impl UdpTunnel {
         self.outbox.push_packet(known.flow, announced, packet, known.packet);
     }
 
+    /// A player has come to another address.
+    pub fn move_player(&self, from: SocketAddr, to: SocketAddr) {
+        self.table().move_player(from, to);
+    }
+
     fn open(
         &self,
         table: &mut FlowTable<Hold>,
         now: Time,
         player: SocketAddr,
         local: Option<IpAddr>,
+        via: &Via,
     ) -> Result<FlowId, DropReason> {
         // An address may be spoofed: nothing is kept for it before admission.
         let permit = self
@@ -157,7 +169,8 @@ impl UdpTunnel {
             })?;
         let seat = Seat::take(&self.context, &self.labels, player, permit);
         let was_empty = table.is_empty();
-        let flow = table.open(now, player, Hold { seat, local })?;
+        let via = via.clone();
+        let flow = table.open(now, player, Hold { seat, local, via })?;
         if was_empty {
             self.opened.notify_one();
         }
@@ -171,16 +184,18 @@ impl UdpTunnel {
         match header.kind {
             Kind::Packet { fragment: None, .. } => {
                 let reply = table.on_origin_packet(now, header.flow, payload.len());
-                let reply = reply.map(|(player, hold)| (player, hold.local));
+                let reply = reply.map(|(player, hold)| (player, hold.local, hold.via.clone()));
                 drop(table);
-                self.reply(header.flow, reply.map(|(player, local)| Some((player, local, payload))));
+                let reply = reply.map(|(player, local, via)| Some((player, local, via, payload)));
+                self.reply(header.flow, reply);
             }
             Kind::Packet {
                 fragment: Some(fragment),
                 ..
             } => {
                 let whole = table.on_origin_fragment(now, header.flow, fragment, payload);
-                let whole = whole.map(|whole| whole.map(|(player, hold, packet)| (player, hold.local, packet)));
+                let whole = whole
+                    .map(|whole| whole.map(|(player, hold, packet)| (player, hold.local, hold.via.clone(), packet)));
                 drop(table);
                 self.reply(header.flow, whole);
             }
@@ -194,10 +209,13 @@ impl UdpTunnel {
         }
     }
 
-    fn reply(&self, flow: FlowId, reply: Result<Option<(SocketAddr, Option<IpAddr>, Bytes)>, DropReason>) {
+    fn reply(&self, flow: FlowId, reply: Result<Option<Reply>, DropReason>) {
         match reply {
-            Ok(Some((player, local, packet))) => match self.socket.try_send(player, local, &packet) {
+            Ok(Some((player, local, via, packet))) => match via.socket.try_send(player, local, &packet) {
                 Ok(()) => {
+                    if let Some(clients) = &via.clients {
+                        clients.on_reply(player, &packet);
+                    }
                     self.bytes[1].inc_by(packet.len() as u64);
                 }
                 Err(_) => self.drop_packet(DropReason::SocketFull),

@@ -77,7 +77,8 @@ pub trait Directory: Send + Sync {
     /// A `wanted` port is given or refused: it is taken over from a revoked host and from another tunnel of the same host, never from a live host.
     /// With none wanted, the tunnel keeps the port it has while `allowed` holds it; else it gets `preferred`, else the highest free port of
     /// `allowed`, else the highest one that a revoked host holds. Ports for which `avoid` says `true` (another program of the machine holds them)
-    /// are passed over, even the tunnel's own; a caller who would rather wait for that one does not name it.
+    /// are passed over, even the tunnel's own; a caller who would rather wait for that one does not name it. So are ports beside which one of the `needs`
+    /// (a protocol, and what to add to the port) is not free, but for a port that is wanted or kept.
     ///
     /// # Errors
     /// [`ReserveError::Taken`], [`ReserveError::NotAllowed`], [`ReserveError::Exhausted`], or a [`StoreError`].
@@ -94,6 +95,7 @@ pub trait Directory: Send + Sync {
         preferred: Option<u16>,
         allowed: &PortSet,
         avoid: &dyn Fn(u16) -> bool,
+        needs: &[(Protocol, i32)],
     ) -> Result<u16, ReserveError>;
 
     /// The reserved ports of a host, by tunnel and protocol.

@@ -49,6 +49,7 @@ fn ask(
         preferred,
         &ports(allowed),
         &|port| busy.contains(&port),
+        &[],
     )
 }
 

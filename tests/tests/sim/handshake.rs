@@ -209,6 +209,8 @@ fn request(dice: &mut Dice, number: u64) -> TunnelRequest {
         speaks: None,
         names: None,
         away: None,
+        beside: None,
+        needs: None,
     }
 }
 

@@ -22,6 +22,7 @@ fn the_command_line_form_is_read() {
         redundancy: false,
         wake: None,
         beside: None,
+        needs: Vec::new(),
     };
     let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
     let (java, bedrock) = (Preset::find("minecraft"), Preset::find("bedrock"));

@@ -188,6 +188,21 @@ impl<P> FlowTable<P> {
         })
     }
 
+    /// The player of a flow has come to another address; `false` when there is no such flow, or somebody else there.
+    pub fn move_player(&mut self, from: SocketAddr, to: SocketAddr) -> bool {
+        if self.by_player.contains_key(&to) {
+            return false;
+        }
+        let Some(id) = self.by_player.remove(&from) else {
+            return false;
+        };
+        self.by_player.insert(to, id);
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.player = to;
+        }
+        true
+    }
+
     /// Opens a flow for an admitted `player`; it holds `permit` until it ends.
     ///
     /// # Errors

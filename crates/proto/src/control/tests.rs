@@ -20,6 +20,8 @@ fn request(name: &str) -> TunnelRequest {
         speaks: None,
         names: None,
         away: None,
+        beside: None,
+        needs: None,
     }
 }
 
@@ -58,6 +60,8 @@ fn the_bytes_of_released_messages_never_change() {
         speaks: None,
         names: None,
         away: None,
+        beside: None,
+        needs: None,
         ..request("voice")
     };
     assert_eq!(

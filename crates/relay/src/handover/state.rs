@@ -113,6 +113,9 @@ pub(crate) struct HandedFlow {
     /// The address that the player spoke to.
     #[n(2)]
     pub local: Option<IpAddr>,
+    /// The shared port that the player spoke to, if it was one.
+    #[n(3)]
+    pub via: Option<u16>,
 }
 
 /// One TCP player.
@@ -199,6 +202,7 @@ mod tests {
             },
             session: SessionId(12),
             local: Some("2001:db8::1".parse().unwrap()),
+            via: None,
         };
         let tunnel = HandedTunnel {
             id: TunnelId(3),
@@ -212,6 +216,8 @@ mod tests {
                 speaks: None,
                 names: None,
                 away: None,
+                beside: None,
+                needs: None,
             },
             port: 25565,
             next_serial: 5,
@@ -269,6 +275,9 @@ mod tests {
         let tunnel = &mut handed.links[0].tunnels[0];
         tunnel.request.redundancy = Some(true);
         tunnel.flows[0].flow.last_packet = Some(65_535);
+        tunnel.flows[0].via = Some(443);
+        tunnel.names = vec!["mc.example.org".to_owned()];
+        tunnel.request.speaks = Some("quic".to_owned());
         let bytes = minicbor::to_vec(&handed).unwrap();
         assert_eq!(minicbor::decode::<Handed>(&bytes).unwrap(), handed);
     }

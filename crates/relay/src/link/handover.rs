@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_core::hostname::Pattern;
-use spawnpoint_core::route::HostNumber;
+use spawnpoint_core::route::{HostNumber, PublicPort};
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{Descriptors, Meter, Opening, Session, Sockets};
-use spawnpoint_proto::TunnelId;
+use spawnpoint_proto::{Protocol, TunnelId};
 use spawnpoint_store::Host;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::opening::spec;
+use super::wishes::spec;
 use super::{Link, LinkTask, max_players};
 use crate::context::Context;
 use crate::handover::state::{HandedLink, HandedSession, HandedTunnel};
@@ -142,9 +142,9 @@ pub(crate) fn restore(
     let mut specs = Vec::new();
     for tunnel in handed.tunnels {
         let spec = spec(&tunnel.request, tunnel.port, names(&tunnel));
-        let socket = supervisor.packets((spec.protocol, spec.port));
+        let own = (spec.protocol, spec.port);
         specs.push((spec, tunnel.id));
-        task.restore_tunnel(tunnel, socket);
+        task.restore_tunnel(tunnel, own, supervisor);
     }
     supervisor.adopt_link(&task.link, specs);
     for session in handed.sessions {
@@ -159,7 +159,7 @@ fn names(tunnel: &HandedTunnel) -> Vec<Pattern> {
 }
 
 impl LinkTask {
-    fn restore_tunnel(&mut self, handed: HandedTunnel, socket: Option<Arc<spawnpoint_net::PacketSocket>>) {
+    fn restore_tunnel(&mut self, handed: HandedTunnel, own: PublicPort, supervisor: &Supervisor) {
         let names = names(&handed);
         let HandedTunnel {
             id,
@@ -169,10 +169,19 @@ impl LinkTask {
             flows,
             ..
         } = handed;
-        let tunnel = self.enter_tunnel(&request, id, port, socket, names);
-        if let Some(udp) = &tunnel.udp {
-            udp.restore(next_serial, &flows);
+        let has_packets = own.0 == Protocol::Udp;
+        let tunnel = self.enter_tunnel(&request, id, port, has_packets, names);
+        let Some(udp) = &tunnel.udp else { return };
+        let now = self.context.clock.now();
+        for flow in &flows {
+            let clients = flow.via.and_then(|port| supervisor.via((own.0, port))?.clients);
+            clients
+                .iter()
+                .for_each(|clients| clients.restore(now, flow.flow.player, own));
         }
+        udp.restore(next_serial, &flows, |shared| {
+            supervisor.via((own.0, shared.unwrap_or(own.1)))
+        });
     }
 
     fn restore_session(&self, handed: HandedSession, sockets: &mut Sockets) {

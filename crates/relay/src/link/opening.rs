@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_core::hostname::Pattern;
-use spawnpoint_core::route::TunnelSpec;
-use spawnpoint_net::{PacketSocket, TaskScope};
+use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, TunnelLabels, describe};
 use spawnpoint_proto::control::{OpenedTunnel, Refusal, TunnelReply, TunnelRequest};
-use spawnpoint_proto::{Dialect, Protocol, RefusalCode, TunnelId, host_port};
-use spawnpoint_store::{ClaimError, Reservation, ReserveError, StoreError};
+use spawnpoint_proto::{Protocol, RefusalCode, TunnelId, host_port};
+use spawnpoint_store::{Reservation, ReserveError, StoreError};
 
 use super::LinkTask;
+use super::wishes::{Wishes, dialect_of, spec};
 use crate::list::is_listed;
-use crate::names;
-use crate::registry::{OpenFailure, Opened, shared_ports};
+use crate::registry::{OpenFailure, Opened};
 use crate::tunnel::Tunnel;
 use crate::udp::UdpTunnel;
 
@@ -81,31 +80,16 @@ impl LinkTask {
         }
     }
 
-    /// Opens one tunnel: grant, port, socket.
-    pub(super) async fn open(&mut self, request: &TunnelRequest) -> TunnelReply {
+    /// Opens one tunnel: grant, port, names, socket.
+    pub(super) async fn open(&mut self, asked: &TunnelRequest) -> TunnelReply {
         let context = self.context.clone();
         let config = &context.config;
         let pool = &config.players.ports;
-        let wanted = match self.wanted_names(request) {
-            Ok(wanted) => wanted,
-            Err(text) => return self.refuse(request, RefusalCode::NameNotGranted, &text),
+        let Wishes { request, names, shared } = match self.settle(asked).await {
+            Ok(wishes) => wishes,
+            Err((code, text)) => return self.refuse(asked, code, &text),
         };
-        // A shared port is not one tunnel's; whoever asks for it in its dialect has it by name.
-        let shared: HashSet<u16> = shared_ports(config)
-            .filter(|((protocol, _), _)| *protocol == request.protocol)
-            .map(|((_, port), _)| port)
-            .collect();
-        let request = &match request.public_port.filter(|port| shared.contains(port)) {
-            Some(port) if config.shared.dialect_at(request.protocol, port) != dialect_of(request) => {
-                let text = format!("public port {port} is shared by many hosts: ask for another, or for none");
-                return self.refuse(request, RefusalCode::PortTaken, &text);
-            }
-            Some(_) => TunnelRequest {
-                public_port: None,
-                ..request.clone()
-            },
-            None => request.clone(),
-        };
+        let request = &request;
         if let Err(code) = self.host.grant.check(request.protocol, request.public_port, pool) {
             let text = self.grant_text(code, request);
             return self.refuse(request, code, &text);
@@ -147,7 +131,7 @@ impl LinkTask {
                 Ok(port) => port,
                 Err(error) => return self.refuse_port(request, &error, &busy),
             };
-            let names = match self.claim(request, &wanted).await {
+            let names = match self.claim(request, &names).await {
                 Ok(names) => names,
                 Err(error) => {
                     self.give_back(request, owned).await;
@@ -159,7 +143,7 @@ impl LinkTask {
                 self.keep_entry(request).await;
             }
             match self.registry.open(self.link.id, spec).await {
-                Ok(opened) => return self.opened(request, port, opened, names),
+                Ok(opened) => return self.opened(asked, port, opened, names),
                 Err(OpenFailure::NameTaken(name)) => {
                     let text =
                         format!("the name {name} is open for another tunnel of this host: give it to one of them");
@@ -209,56 +193,6 @@ impl LinkTask {
                 }
             }
         }
-    }
-
-    /// The host's own names that a tunnel wants.
-    ///
-    /// # Errors
-    /// Why it may not have them.
-    fn wanted_names(&self, request: &TunnelRequest) -> Result<Vec<Pattern>, String> {
-        let mut wanted = Vec::new();
-        for text in request.names.iter().flatten() {
-            let name = text.parse::<Pattern>().map_err(|error| error.to_string())?;
-            if !self.host.grant.allows_name(&name) {
-                return Err(format!(
-                    "the grant of host `{}` does not allow the name {name}: ask the operator for it, with the name's address pointing at this relay",
-                    self.host.name
-                ));
-            }
-            wanted.push(name);
-        }
-        if !wanted.is_empty() && (self.context.config.domain.is_none() || dialect_of(request).is_none()) {
-            return Err("this relay has no shared port for such a tunnel, and so no names".to_owned());
-        }
-        Ok(wanted)
-    }
-
-    /// Gives a tunnel that has a port its names.
-    async fn claim(&self, request: &TunnelRequest, wanted: &[Pattern]) -> Result<Vec<Pattern>, ClaimError> {
-        let Some(dialect) = dialect_of(request) else {
-            return Ok(Vec::new());
-        };
-        let offered = names::offered(&self.context.config, &self.host.name, &request.name);
-        let hosts = &self.context.hosts;
-        hosts
-            .claim(self.host.id, request.name.clone(), dialect, wanted.to_vec(), offered)
-            .await
-    }
-
-    fn refuse_name(&self, request: &TunnelRequest, error: &ClaimError) -> TunnelReply {
-        match error {
-            ClaimError::Taken { .. } => self.refuse(request, RefusalCode::NameTaken, &error.to_string()),
-            _ => {
-                tracing::error!(error = %describe(error), "a name could not be claimed");
-                let text = "the relay could not read or write its directory";
-                self.refuse(request, RefusalCode::Internal, text)
-            }
-        }
-    }
-
-    /// The best that players can type.
-    fn address(&self, request: &TunnelRequest, names: &[Pattern], port: u16) -> Option<String> {
-        names::address(&self.context.config, &self.host.name, dialect_of(request), names, port)
     }
 
     /// From here on the tunnel is answered while its agent is gone.
@@ -341,15 +275,10 @@ impl LinkTask {
         }
     }
 
-    fn opened(
-        &mut self,
-        request: &TunnelRequest,
-        port: u16,
-        Opened { id, socket }: Opened,
-        names: Vec<Pattern>,
-    ) -> TunnelReply {
+    fn opened(&mut self, request: &TunnelRequest, port: u16, opened: Opened, names: Vec<Pattern>) -> TunnelReply {
         let address = self.address(request, &names, port);
-        let tunnel = self.enter_tunnel(request, id, port, socket, names);
+        let id = opened.id;
+        let tunnel = self.enter_tunnel(request, id, port, opened.has_packets, names);
         let labels = &tunnel.labels;
         tracing::info!(
             host = labels.host,
@@ -375,7 +304,7 @@ impl LinkTask {
         request: &TunnelRequest,
         id: TunnelId,
         port: u16,
-        socket: Option<Arc<PacketSocket>>,
+        has_packets: bool,
         names: Vec<Pattern>,
     ) -> Arc<Tunnel> {
         let labels = TunnelLabels {
@@ -385,9 +314,9 @@ impl LinkTask {
         };
         let (context, places, bytes) = (&self.context, &self.link.places, self.context.metrics.bytes(&labels));
         let scope = TaskScope::new(self.scope.token());
-        let udp = socket.map(|socket| {
+        let udp = has_packets.then(|| {
             let outbox = self.link.outbox.with_redundancy(request.redundancy == Some(true));
-            let udp = Arc::new(UdpTunnel::new(context, id, &labels, places, &bytes, socket, outbox));
+            let udp = Arc::new(UdpTunnel::new(context, id, &labels, places, &bytes, outbox));
             let keeper = udp.clone();
             scope.spawn(async move { keeper.keep().await });
             udp
@@ -427,7 +356,7 @@ impl LinkTask {
         self.refuse(request, code, &text)
     }
 
-    fn refuse(&self, request: &TunnelRequest, code: RefusalCode, text: &str) -> TunnelReply {
+    pub(super) fn refuse(&self, request: &TunnelRequest, code: RefusalCode, text: &str) -> TunnelReply {
         tracing::warn!(host = self.link.host_name, tunnel = %request.name, reason = code.as_str(), "tunnel refused");
         self.context.events.emit(Event::TunnelRefused {
             host: Some(self.link.host_name.clone()),
@@ -461,25 +390,6 @@ impl LinkTask {
                 )
             }
         }
-    }
-}
-
-/// What players of a tunnel speak, as far as this build knows it.
-fn dialect_of(request: &TunnelRequest) -> Option<Dialect> {
-    let dialect = Dialect::from_word(request.speaks.as_deref()?)?;
-    (dialect.protocol() == request.protocol).then_some(dialect)
-}
-
-/// A tunnel as the book has it.
-pub(super) fn spec(request: &TunnelRequest, port: u16, names: Vec<Pattern>) -> TunnelSpec {
-    TunnelSpec {
-        name: request.name.clone(),
-        protocol: request.protocol,
-        port,
-        game: request.game.clone(),
-        dialect: dialect_of(request),
-        names,
-        is_lasting: is_listed(request.game.as_deref()),
     }
 }
 

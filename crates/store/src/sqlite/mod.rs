@@ -272,6 +272,7 @@ impl Directory for SqliteDirectory {
         preferred: Option<u16>,
         allowed: &PortSet,
         avoid: &dyn Fn(u16) -> bool,
+        needs: &[(Protocol, i32)],
     ) -> Result<u16, ReserveError> {
         if let Some(port) = wanted.filter(|&port| !allowed.contains(port)) {
             return Err(ReserveError::NotAllowed { port });
@@ -285,7 +286,21 @@ impl Directory for SqliteDirectory {
                 return Ok(port);
             }
             let holders = reservation::holders(transaction, protocol).map_err(fail)?;
-            let port = reservation::choose(&holders, host, wanted, preferred, allowed, avoid)?;
+            let neighbours = Protocol::ALL
+                .into_iter()
+                .filter(|protocol| needs.iter().any(|(need, _)| need == protocol))
+                .map(|protocol| Ok((protocol, reservation::holders(transaction, protocol)?)))
+                .collect::<rusqlite::Result<Vec<_>>>()
+                .map_err(fail)?;
+            let has_room = |port: u16| {
+                needs.iter().all(|(protocol, offset)| {
+                    let beside = u16::try_from(i32::from(port).saturating_add(*offset)).unwrap_or(0);
+                    let held = neighbours.iter().find(|(held, _)| held == protocol);
+                    allowed.contains(beside) && held.is_none_or(|(_, holders)| !holders.contains_key(&beside))
+                })
+            };
+            let avoid = |port: u16| avoid(port) || !has_room(port);
+            let port = reservation::choose(&holders, host, wanted, preferred, allowed, &avoid)?;
             reservation::take(transaction, host, tunnel, protocol, port).map_err(fail)?;
             Ok(port)
         })

@@ -198,7 +198,7 @@ fn random_reservations_agree_with_a_plain_model() {
                 let pick = |random: &mut Random| (random.below(3) == 0).then(|| 100 + random.below(11) as u16);
                 let (wanted, preferred, busy) = (pick(&mut random), pick(&mut random), pick(&mut random));
                 let avoid = |port| Some(port) == busy;
-                let got = store.reserve(*id, &tunnel, protocol, wanted, preferred, &allowed, &avoid);
+                let got = store.reserve(*id, &tunnel, protocol, wanted, preferred, &allowed, &avoid, &[]);
                 let holder = |port: u16| {
                     model
                         .iter()
@@ -280,4 +280,89 @@ impl Random {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % end
     }
+}
+
+#[test]
+fn a_port_has_room_beside_it_for_those_that_follow() {
+    let (_dir, store) = open();
+    let (desk, attic) = (host(&store, "desk", 1), host(&store, "attic", 2));
+    let ask = |host: HostId, tunnel: &str, wanted: Option<u16>, needs: &[(Protocol, i32)]| {
+        let (tunnel, allowed) = (tunnel.parse().unwrap(), ports("100-105"));
+        store.reserve(host, &tunnel, Protocol::Udp, wanted, None, &allowed, &|_| false, needs)
+    };
+    ask(attic, "a", Some(104), &[]).unwrap();
+    // 105 has nothing above it, 103 a neighbour of somebody else.
+    let game = ask(desk, "game", None, &[(Protocol::Udp, 1)]).unwrap();
+    assert_eq!(game, 102);
+    assert_eq!(ask(desk, "query", Some(103), &[]).unwrap(), 103);
+    // It is kept although what it needs is taken by now, by its own follower.
+    assert_eq!(ask(desk, "game", None, &[(Protocol::Udp, 1)]).unwrap(), 102);
+    // The other protocol counts by itself.
+    assert_eq!(ask(desk, "both", None, &[(Protocol::Tcp, 0)]).unwrap(), 105);
+    assert!(matches!(
+        ask(desk, "far", None, &[(Protocol::Tcp, 9)]),
+        Err(ReserveError::Exhausted)
+    ));
+}
+
+#[test]
+fn a_name_is_one_hosts_until_it_is_given_up() {
+    let (_dir, store) = open();
+    let (desk, attic) = (host(&store, "desk", 1), host(&store, "attic", 2));
+    let (mc, web) = ("mc".parse().unwrap(), "web".parse().unwrap());
+    for (host, tunnel, port) in [(desk, &mc, 100), (attic, &mc, 101), (desk, &web, 102)] {
+        let allowed = ports("100-102");
+        store
+            .reserve(host, tunnel, Protocol::Tcp, Some(port), None, &allowed, &|_| false, &[])
+            .unwrap();
+    }
+    let pattern = |text: &str| text.parse::<Pattern>().unwrap();
+    let claim = |host, tunnel, dialect, wanted: &[&str], offered: &[&str]| {
+        let read = |names: &[&str]| names.iter().map(|name| pattern(name)).collect::<Vec<_>>();
+        store.claim(host, tunnel, dialect, &read(wanted), &read(offered))
+    };
+    let java = Dialect::Minecraft;
+    assert_eq!(
+        claim(desk, &mc, java, &["a.org"], &["desk.x", "mc.desk.x"])
+            .unwrap()
+            .len(),
+        3
+    );
+    // What is only offered stays with the tunnel that had it first; another dialect is another matter.
+    assert_eq!(
+        claim(desk, &web, java, &[], &["desk.x", "web.desk.x"]).unwrap(),
+        [pattern("web.desk.x")]
+    );
+    assert_eq!(
+        claim(desk, &web, Dialect::Tls, &["a.org"], &[]).unwrap(),
+        [pattern("a.org")]
+    );
+    let taken = claim(attic, &mc, Dialect::Tls, &["a.org"], &[]);
+    assert!(matches!(taken, Err(ClaimError::Taken { .. })), "in whatever dialect");
+    // A revoked host gives way, in every dialect.
+    store.revoke(&name("desk"), UnixTime(9)).unwrap();
+    assert_eq!(claim(attic, &mc, java, &["a.org"], &[]).unwrap(), [pattern("a.org")]);
+    let mine = |host| {
+        store
+            .entries()
+            .unwrap()
+            .into_iter()
+            .filter(|entry| entry.host == host)
+            .count()
+    };
+    store
+        .keep_entry(attic, &mc, Protocol::Tcp, "minecraft", Some(java), Some("back soon"))
+        .unwrap();
+    store.note_listing(attic, &mc, Protocol::Tcp, "{}").unwrap();
+    let entry = store.entry(attic, &mc, Protocol::Tcp).unwrap().unwrap();
+    assert_eq!((entry.port, entry.names.as_slice()), (101, &[pattern("a.org")][..]));
+    assert_eq!(
+        (entry.away.as_deref(), entry.listing.as_deref()),
+        (Some("back soon"), Some("{}"))
+    );
+    assert_eq!((mine(desk), mine(attic)), (0, 1));
+    // With its port a tunnel gives everything up.
+    store.release(attic, &mc, Protocol::Tcp).unwrap();
+    assert_eq!(store.entries().unwrap(), []);
+    assert_eq!(claim(attic, &mc, java, &[], &[]).unwrap(), []);
 }
