@@ -13,11 +13,13 @@
 //! wake      starting a game server when somebody joins, stopping it when nobody is there
 //! guests    who plays right now
 //! handover  an upgrade in place: everything goes to a successor
+//! discover  which known games listen on this machine
 //! follow    the configuration file while the agent runs
 //! remember  what `spawnpoint agent INVITE TUNNEL...` leaves for the next start
 //! ```
 
 mod connect;
+mod discover;
 mod follow;
 mod guests;
 #[cfg(unix)]
@@ -52,6 +54,7 @@ use origin::Sources;
 use wake::Sleepers;
 
 pub use connect::GiveUp;
+pub use discover::discover;
 pub use follow::follow_file;
 pub use guests::{Guests, Shown};
 

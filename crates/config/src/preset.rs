@@ -21,6 +21,8 @@ pub struct Preset {
     pub real_ip: RealIp,
     /// How to see that it works, and what the server needs for it.
     pub test: &'static str,
+    /// Whether it is a game, and so what a host most likely wants to expose.
+    pub is_game: bool,
 }
 
 /// One port of a server.
@@ -123,6 +125,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[tcp(25565).speaking(Dialect::Minecraft).of(JAVA)],
         real_ip: RealIp::Loopback,
         test: "add the address to the game's server list; Paper and Velocity also take real_ip = \"proxy-v2\" (proxy-protocol: true)",
+        is_game: true,
     },
     Preset {
         word: "minecraft-voice",
@@ -133,6 +136,7 @@ pub static PRESETS: &[Preset] = &[
         ],
         real_ip: RealIp::Loopback,
         test: "join: the voice icon is not crossed out; if the public voice port is not 24454, set voice_host to the printed address",
+        is_game: true,
     },
     Preset {
         word: "bedrock",
@@ -140,6 +144,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(19132).of(BEDROCK)],
         real_ip: RealIp::Loopback,
         test: "add the address under Servers; servers since 1.26.51 speak NetherNet and do not answer here",
+        is_game: true,
     },
     Preset {
         word: "geyser",
@@ -150,6 +155,7 @@ pub static PRESETS: &[Preset] = &[
         ],
         real_ip: RealIp::Loopback,
         test: "join once from each edition; Geyser also takes real_ip = \"proxy-v2\" (enable-proxy-protocol: true)",
+        is_game: true,
     },
     Preset {
         word: "hytale",
@@ -157,6 +163,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(5520).speaking(Dialect::Quic)],
         real_ip: RealIp::Loopback,
         test: "join by the printed name",
+        is_game: true,
     },
     Preset {
         word: "luanti",
@@ -164,6 +171,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(30000)],
         real_ip: RealIp::Loopback,
         test: "join by address and port; `/status` shows you",
+        is_game: true,
     },
     Preset {
         word: "terraria",
@@ -171,6 +179,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[tcp(7777)],
         real_ip: RealIp::Loopback,
         test: "Multiplayer, Join via IP",
+        is_game: true,
     },
     Preset {
         word: "valheim",
@@ -178,6 +187,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(2456), udp(2457).beside("query")],
         real_ip: RealIp::Loopback,
         test: "Join IP with the printed port; Steam's server view asks the port above it",
+        is_game: true,
     },
     Preset {
         word: "palworld",
@@ -185,6 +195,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(8211), udp(27015).own("query")],
         real_ip: RealIp::Loopback,
         test: "join by address and port",
+        is_game: true,
     },
     Preset {
         word: "factorio",
@@ -192,6 +203,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(34197)],
         real_ip: RealIp::Loopback,
         test: "Multiplayer, Connect to address",
+        is_game: true,
     },
     Preset {
         word: "satisfactory",
@@ -199,6 +211,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(7777), tcp(7777).beside("api"), tcp(8888).own("messages")],
         real_ip: RealIp::Loopback,
         test: "Server Manager, add the address; a public messages port other than 8888 needs -ExternalReliablePort=PORT",
+        is_game: true,
     },
     Preset {
         word: "vintage-story",
@@ -206,6 +219,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[tcp(42420), udp(42420).beside("udp")],
         real_ip: RealIp::Loopback,
         test: "Multiplayer, add the address",
+        is_game: true,
     },
     Preset {
         word: "project-zomboid",
@@ -213,6 +227,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(16261), udp(16262).beside("direct")],
         real_ip: RealIp::Loopback,
         test: "Join, Favorites, add the address",
+        is_game: true,
     },
     Preset {
         word: "7-days-to-die",
@@ -220,6 +235,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(26900), tcp(26900).beside("tcp"), udp(26901).to(26903).beside("net")],
         real_ip: RealIp::Loopback,
         test: "Join a game, Connect to IP",
+        is_game: true,
     },
     Preset {
         word: "rust",
@@ -227,6 +243,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(28015), udp(28016).beside("query")],
         real_ip: RealIp::Loopback,
         test: "F1, `client.connect ADDRESS`; start the server with server.queryport one above server.port",
+        is_game: true,
     },
     Preset {
         word: "source",
@@ -234,6 +251,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(27015), tcp(27015).beside("rcon")],
         real_ip: RealIp::Loopback,
         test: "console, `connect ADDRESS`; the server must not think it is on a LAN (sv_lan 0)",
+        is_game: true,
     },
     Preset {
         word: "ddnet",
@@ -241,6 +259,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(8303)],
         real_ip: RealIp::Loopback,
         test: "join by address; more than four players show that each has an address of their own",
+        is_game: true,
     },
     Preset {
         word: "openttd",
@@ -248,6 +267,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[tcp(3979), udp(3979).beside("query")],
         real_ip: RealIp::Loopback,
         test: "Multiplayer, Add server",
+        is_game: true,
     },
     Preset {
         word: "supertuxkart",
@@ -255,6 +275,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(2759)],
         real_ip: RealIp::Loopback,
         test: "Online, Enter server address",
+        is_game: true,
     },
     Preset {
         word: "wesnoth",
@@ -262,6 +283,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[tcp(15000)],
         real_ip: RealIp::Loopback,
         test: "Multiplayer, Connect to Server",
+        is_game: true,
     },
     Preset {
         word: "mumble",
@@ -269,6 +291,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[tcp(64738), udp(64738).beside("voice")],
         real_ip: RealIp::Loopback,
         test: "Server, Information: the voice channel says UDP, not TCP",
+        is_game: false,
     },
     Preset {
         word: "https",
@@ -276,6 +299,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[tcp(443).speaking(Dialect::Tls)],
         real_ip: RealIp::Loopback,
         test: "open the printed name; nginx also takes real_ip = \"proxy-v2\" (listen ... proxy_protocol)",
+        is_game: false,
     },
     Preset {
         word: "http",
@@ -283,6 +307,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[tcp(80).speaking(Dialect::Http)],
         real_ip: RealIp::Loopback,
         test: "open the printed name; nginx also takes real_ip = \"proxy-v2\" (listen ... proxy_protocol)",
+        is_game: false,
     },
     Preset {
         word: "http3",
@@ -290,6 +315,7 @@ pub static PRESETS: &[Preset] = &[
         ports: &[udp(443).speaking(Dialect::Quic)],
         real_ip: RealIp::Loopback,
         test: "open the printed name; the browser's network view says h3",
+        is_game: false,
     },
     Preset {
         word: "mail",
@@ -298,6 +324,7 @@ pub static PRESETS: &[Preset] = &[
         // A mail server that takes everybody for its own machine sends anybody's mail.
         real_ip: RealIp::ProxyV2,
         test: "Postfix needs smtpd_upstream_proxy_protocol = haproxy on these ports; the Received line of a mail shows the true sender",
+        is_game: false,
     },
 ];
 

@@ -15,6 +15,7 @@ pub mod grant;
 pub mod hostname;
 pub mod loopback;
 pub mod outbox;
+pub mod pace;
 pub mod pin;
 pub mod port;
 pub mod repair;

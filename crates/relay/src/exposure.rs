@@ -12,13 +12,17 @@ use spawnpoint_core::route::{PublicPort, Route};
 use spawnpoint_net::{BindError, LocalSocket, PacketBuffers, PacketSocket, TaskScope, bind_tcp, bind_udp, canonical};
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::{Dialect, Protocol};
+use spawnpoint_sniff::raknet;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::away::Presence;
 use crate::context::Context;
 use crate::hearing::{Door, Lobby};
 use crate::link::Link;
+use crate::list::is_listed;
+use crate::pong::Pings;
 use crate::quic::{Clients, Concierge, Via};
 use crate::registry::Routes;
 use crate::tcp::{self, Visitor};
@@ -142,6 +146,7 @@ impl Exposure {
                         routes,
                         via,
                         target: None,
+                        pings: None,
                     };
                     scope.spawn(receiver.receive());
                 }
@@ -272,6 +277,8 @@ struct Receiver {
     via: Via,
     /// The tunnel that the port led to when the routes were last read.
     target: Option<Arc<UdpTunnel>>,
+    /// The list pings of a game that has such.
+    pings: Option<Pings>,
 }
 
 impl Receiver {
@@ -279,12 +286,16 @@ impl Receiver {
         let mut buffers = PacketBuffers::default();
         let via = self.via.clone();
         loop {
-            let received = via
-                .socket
-                .receive(&mut buffers, |player, local, packet| match self.target() {
+            let received = via.socket.receive(&mut buffers, |player, local, packet| {
+                let target = self.target().cloned();
+                if self.is_answered((player, local, packet)) {
+                    return;
+                }
+                match target {
                     Some(udp) => udp.on_player_packet(player, local, packet, &via),
                     None => self.drop_packet(),
-                });
+                }
+            });
             if let Err(error) = received.await {
                 tracing::warn!(port = self.port.1, %error, "packets could not be received");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -295,12 +306,42 @@ impl Receiver {
     fn target(&mut self) -> Option<&Arc<UdpTunnel>> {
         if self.target.is_none() || self.routes.has_changed().unwrap_or(false) {
             let routes = self.routes.borrow_and_update().clone();
-            self.target = routes.get(self.port).and_then(|route| {
+            let route = routes.get(self.port);
+            self.target = route.and_then(|route| {
                 let (link, id) = route.target.as_ref()?;
                 link.tunnel(*id)?.udp.clone()
             });
+            let pinged = route.filter(|route| is_listed(route.game.as_deref()));
+            match pinged {
+                Some(route) => {
+                    let list = self.context.lists.of(route.host, &route.name);
+                    if !self.pings.as_ref().is_some_and(|pings| pings.are_of(&list)) {
+                        self.pings = Some(Pings::new(list));
+                    }
+                }
+                None => self.pings = None,
+            }
         }
         self.target.as_ref()
+    }
+
+    /// Whether a packet is a list ping that is answered here.
+    fn is_answered(&mut self, packet: (SocketAddr, Option<IpAddr>, &[u8])) -> bool {
+        let Some(pings) = self.pings.as_mut().filter(|_| raknet::is_offline(packet.2)) else {
+            return false;
+        };
+        let presence = {
+            let routes = self.routes.borrow();
+            let Some(route) = routes.get(self.port) else {
+                return false;
+            };
+            let is_here = route
+                .target
+                .as_ref()
+                .is_some_and(|(link, _)| link.connection().is_some());
+            (!is_here).then(|| presence_of(&self.context, route))
+        };
+        pings.answer(&self.context, presence, packet, &self.via)
     }
 
     fn drop_packet(&self) {
@@ -318,6 +359,14 @@ impl Receiver {
         if let Some(labels) = self.routes.borrow().get(self.port).map(labels) {
             self.context.metrics.dropped(&labels, DropReason::NoAgent.as_str(), 1);
         }
+    }
+}
+
+/// Why the server of `route` does not answer, when its agent is not here.
+pub(crate) fn presence_of(context: &Context, route: &Route<Arc<Link>>) -> Presence {
+    match route.is_gone {
+        true => Presence::Offline(context.lists.of(route.host, &route.name).seen()),
+        false => Presence::Reconnecting,
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::away::Presence;
 use crate::context::Context;
-use crate::exposure::enter;
+use crate::exposure::{enter, presence_of};
 use crate::link::Link;
 use crate::list::Question;
 use crate::refuse;
@@ -380,7 +380,7 @@ impl Hearing {
                 Err(DenyReason::NoAgent) if !route.is_gone => {}
                 Err(DenyReason::NoAgent) => {
                     self.context.metrics.denied(DenyReason::NoAgent.as_str());
-                    let presence = self.presence(&route);
+                    let presence = presence_of(&self.context, &route);
                     return self.refuse_at(&route, presence).await;
                 }
                 Err(reason) => {
@@ -426,14 +426,6 @@ impl Hearing {
         }
     }
 
-    /// Why the server of `route` does not answer, when its agent is not here.
-    fn presence(&self, route: &Route<Arc<Link>>) -> Presence {
-        match route.is_gone {
-            true => Presence::Offline(self.context.lists.of(route.host, &route.name).seen()),
-            false => Presence::Reconnecting,
-        }
-    }
-
     /// Answers a list ping.
     async fn show_list(self, route: &Route<Arc<Link>>, first: &First, consumed: usize) {
         let list = self.context.lists.of(route.host, &route.name);
@@ -443,7 +435,7 @@ impl Hearing {
                 .map(|(connection, _)| (link.clone(), tunnel, connection))
         });
         let Some((link, tunnel, connection)) = target else {
-            let presence = self.presence(route);
+            let presence = presence_of(&self.context, route);
             return self.refuse_at(route, presence).await;
         };
         let (protocol, hello) = match first {

@@ -12,6 +12,7 @@
 //! hearing   a TCP player who has to say first whom they want
 //! quic      a shared port for QUIC
 //! list      the server list: what each server shows there, asked of it once in a while
+//! pong      list pings of Bedrock
 //! away      what the players of a server that is away are shown
 //! remember  tunnels that are answered while their agents are gone
 //! names     the names of a tunnel, and the best that players can type
@@ -35,6 +36,7 @@ mod list;
 mod meter;
 mod names;
 pub mod office;
+mod pong;
 mod quic;
 mod refuse;
 mod registry;

@@ -614,7 +614,7 @@ impl LinkTask {
         let tunnels: Vec<Arc<Tunnel>> = link.tunnels().values().cloned().collect();
         for tunnel in &tunnels {
             if let Some(unnoted) = tunnel.list.as_ref().and_then(|list| list.gone(unix_now())) {
-                list::note(&context, link.host, &tunnel.labels.tunnel, unnoted).await;
+                list::note(&context, link.host, &tunnel.labels, unnoted).await;
             }
         }
         tunnels

@@ -13,7 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::{Opening, PlayerStream};
-use spawnpoint_ops::describe;
+use spawnpoint_ops::{TunnelLabels, describe};
 use spawnpoint_proto::stream::Purpose;
 use spawnpoint_proto::{Protocol, ResetCode, TunnelName};
 use spawnpoint_sniff::Progress;
@@ -69,6 +69,8 @@ struct State {
     noted: Option<Instant>,
     /// What the directory was not told yet.
     unnoted: Option<Arc<str>>,
+    /// The last pong's text, of a server that is pinged in packets.
+    pong: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -101,9 +103,13 @@ impl Lists {
         let list = self.of(HostNumber(entry.host.0), &entry.tunnel);
         let mut state = list.state();
         state.known.away.clone_from(&entry.away);
+        state.seen = entry.seen;
+        if entry.protocol == Protocol::Udp {
+            state.pong = entry.listing.as_deref().map(Arc::from);
+            return;
+        }
         let listing = entry.listing.as_deref().and_then(|json| Listing::from_json(json).ok());
         state.known.listing = listing.or(state.known.listing.take());
-        state.seen = entry.seen;
     }
 
     /// Forgets the tunnels that are neither open nor to be kept.
@@ -152,6 +158,21 @@ impl List {
         let mut state = self.state();
         state.seen = Some(now);
         state.unnoted.take()
+    }
+
+    /// What the server has answered last to a ping in a packet.
+    pub fn pong(&self) -> Option<String> {
+        self.state().pong.as_deref().map(str::to_owned)
+    }
+
+    /// The server has answered a ping in a packet.
+    pub fn learn_pong(&self, id: &str) {
+        let mut state = self.state();
+        if state.pong.as_deref() != Some(id) {
+            let id: Arc<str> = id.into();
+            state.unnoted = Some(id.clone());
+            state.pong = Some(id);
+        }
     }
 
     /// A player has got in, or could not: the next ping is for the server again.
@@ -260,10 +281,10 @@ impl List {
             state.noted = Some(now);
             drop(state);
             let context = tunnel.context.clone();
-            let name = tunnel.labels.tunnel.clone();
+            let labels = tunnel.labels.clone();
             tunnel
                 .scope
-                .spawn(async move { note(&context, host, &name, answer).await });
+                .spawn(async move { note(&context, host, &labels, answer).await });
         }
     }
 
@@ -273,13 +294,13 @@ impl List {
 }
 
 /// Has the directory remember what a server shows.
-pub(crate) async fn note(context: &Context, host: HostNumber, tunnel: &str, listing: Arc<str>) {
-    let Ok(name) = tunnel.parse::<TunnelName>() else {
+pub(crate) async fn note(context: &Context, host: HostNumber, tunnel: &TunnelLabels, listing: Arc<str>) {
+    let (Ok(name), Ok(protocol)) = (tunnel.tunnel.parse::<TunnelName>(), tunnel.protocol.parse()) else {
         return;
     };
     let noted = context
         .hosts
-        .note_listing(HostId(host.0), name, Protocol::Tcp, listing)
+        .note_listing(HostId(host.0), name, protocol, listing)
         .await;
     if let Err(error) = noted {
         tracing::error!(error = %describe(&error), "the directory could not note what a server shows");

@@ -17,11 +17,13 @@ use spawnpoint_net::DatagramOutbox;
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
 use spawnpoint_proto::{FlowId, Time, TunnelId};
+use spawnpoint_sniff::raknet::{self, Pong};
 use tokio::sync::Notify;
 
 use crate::context::Context;
 #[cfg(unix)]
 use crate::handover::state::HandedFlow;
+use crate::list::List;
 use crate::quic::Via;
 use crate::tunnel::Seat;
 
@@ -53,6 +55,8 @@ pub(crate) struct UdpTunnel {
     places: Arc<HostPlaces>,
     bytes: [Counter; 2],
     outbox: DatagramOutbox,
+    /// What the server list shows of it, for a game that is pinged in packets.
+    list: Option<Arc<List>>,
     table: Mutex<FlowTable<Hold>>,
     /// The first flow of an empty table was opened.
     opened: Notify,
@@ -66,6 +70,7 @@ impl UdpTunnel {
         places: &Arc<HostPlaces>,
         bytes: &[Counter; 2],
         outbox: DatagramOutbox,
+        list: Option<Arc<List>>,
     ) -> Self {
         let players = &context.config.players;
         let limits = Limits {
@@ -80,6 +85,7 @@ impl UdpTunnel {
             places: places.clone(),
             bytes: bytes.clone(),
             outbox,
+            list,
             table: Mutex::new(FlowTable::new(limits, id.lane())),
             opened: Notify::new(),
         }
@@ -213,6 +219,12 @@ impl UdpTunnel {
         match reply {
             Ok(Some((player, local, via, packet))) => match via.socket.try_send(player, local, &packet) {
                 Ok(()) => {
+                    if let Some(list) = &self.list
+                        && raknet::is_offline(&packet)
+                        && let Ok(pong) = Pong::decode(&packet)
+                    {
+                        list.learn_pong(&pong.id);
+                    }
                     if let Some(clients) = &via.clients {
                         clients.on_reply(player, &packet);
                     }

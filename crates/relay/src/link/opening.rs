@@ -314,9 +314,11 @@ impl LinkTask {
         };
         let (context, places, bytes) = (&self.context, &self.link.places, self.context.metrics.bytes(&labels));
         let scope = TaskScope::new(self.scope.token());
+        let list = is_listed(request.game.as_deref()).then(|| context.lists.of(self.link.host, &request.name));
+        let pinged = list.clone();
         let udp = has_packets.then(|| {
             let outbox = self.link.outbox.with_redundancy(request.redundancy == Some(true));
-            let udp = Arc::new(UdpTunnel::new(context, id, &labels, places, &bytes, outbox));
+            let udp = Arc::new(UdpTunnel::new(context, id, &labels, places, &bytes, outbox, pinged));
             let keeper = udp.clone();
             scope.spawn(async move { keeper.keep().await });
             udp
@@ -331,7 +333,7 @@ impl LinkTask {
             scope,
             udp,
             names,
-            list: is_listed(request.game.as_deref()).then(|| context.lists.of(self.link.host, &request.name)),
+            list,
         });
         self.link.tunnels().insert(id.lane(), tunnel.clone());
         self.requests.insert(request.name.clone(), (request.clone(), id));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use spawnpoint_agent::remember::StateLock;
-use spawnpoint_agent::{Agent, AgentSettings, GiveUp, follow_file, remember};
+use spawnpoint_agent::{Agent, AgentSettings, GiveUp, discover, follow_file, remember};
 use spawnpoint_config::agent::AgentConfig;
 use spawnpoint_config::tunnel::{Origin, Tunnel};
 use spawnpoint_net::TaskScope;
@@ -36,7 +36,7 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Option<AgentCommand>,
     /// The invite (or `-` to read it from standard input; or leave it out and set SPAWNPOINT_INVITE, or be asked), then what to expose: `minecraft`,
-    /// `bedrock`, `tcp:PORT`, `udp:HOST:PORT`; `NAME=` before it names it, `@PORT` behind it asks for a public port. With neither, what was given last time
+    /// `valheim` (see `spawnpoint presets`), `tcp:PORT`, `udp:HOST:PORT`; `NAME=` before it names it, `@PORT` behind it asks for a public port. With neither, what was given last time
     #[arg(value_name = "INVITE TUNNEL...")]
     words: Vec<String>,
     /// Read invite and tunnels from this file, and follow its changes
@@ -303,9 +303,9 @@ fn settle(arguments: Arguments) -> Result<Settled, Failure> {
         Some(invite) => invite,
         None => ask()?,
     };
+    let is_new = is_new || tunnels.is_empty();
     if tunnels.is_empty() {
-        let text = "say what to expose: for example `spawnpoint agent INVITE minecraft`, or tcp:PORT or udp:PORT";
-        return Err(Failure::Usage(anyhow!(text)));
+        tunnels = propose()?;
     }
     // Before anything is written: a running agent follows the file.
     let lock = take_lock(&state_dir)?;
@@ -320,6 +320,35 @@ fn settle(arguments: Arguments) -> Result<Settled, Failure> {
         state_dir: Some(state_dir),
         lock,
     })
+}
+
+/// What listens here and the host wants to expose, for one who has said nothing.
+fn propose() -> Result<Vec<Tunnel>, Failure> {
+    let found = discover();
+    let words: Vec<&str> = found.iter().map(|preset| preset.word).collect();
+    if words.is_empty() {
+        let text = "say what to expose: for example `spawnpoint agent INVITE minecraft`, or tcp:PORT or udp:PORT; no known game listens on this machine";
+        return Err(Failure::Usage(anyhow!(text)));
+    }
+    let all = words.join(" ");
+    if !std::io::stdin().is_terminal() {
+        let text = format!(
+            "say what to expose; on this machine listens what looks like: {all}. So: `spawnpoint agent INVITE {all}`"
+        );
+        return Err(Failure::Usage(anyhow!(text)));
+    }
+    for preset in found {
+        say(format_args!("{:<16} {}", preset.word, preset.title));
+    }
+    say("These listen on this machine. Expose them? [Y/n]");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "" | "y" | "yes" => words.into_iter().map(parse_tunnel).collect(),
+        _ => Err(Failure::Usage(anyhow!(
+            "then say what to expose: `spawnpoint agent INVITE TUNNEL...`"
+        ))),
+    }
 }
 
 /// Takes the state directory; a successor is given it.

@@ -1,0 +1,138 @@
+//! List pings of Minecraft: Bedrock Edition, and whatever else speaks RakNet.
+//!
+//! Such a ping is one packet from an address that may be made up. While the server is there it answers itself, so that players see the true latency; what
+//! comes faster than people look is answered here with its last answer, and beyond that not at all, so that neither the host's line nor a stranger has a
+//! flood to bear. While the server's agent is away, we answer for it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use spawnpoint_core::pace::Pace;
+use spawnpoint_proto::Time;
+use spawnpoint_sniff::raknet::{Listing, Ping, Pong};
+
+use crate::away::Presence;
+use crate::context::Context;
+use crate::list::List;
+use crate::quic::Via;
+
+/// Pings that reach a server, in a second.
+const ASKED: u32 = 20;
+
+/// Pings that are answered here, in a second: a pong is several times as long as a ping.
+const TOLD: u32 = 100;
+
+/// What is shown of a server that was never seen.
+const EDITION: &str = "MCPE";
+
+/// The pings of one port.
+pub(crate) struct Pings {
+    list: Arc<List>,
+    asked: Pace,
+    told: Pace,
+}
+
+impl Pings {
+    pub fn new(list: Arc<List>) -> Self {
+        Self {
+            list,
+            asked: Pace::new(ASKED, ASKED),
+            told: Pace::new(TOLD, TOLD),
+        }
+    }
+
+    /// Whether these are the pings of the server with this list.
+    pub fn are_of(&self, list: &Arc<List>) -> bool {
+        Arc::ptr_eq(&self.list, list)
+    }
+
+    /// Answers a list ping that is not for the server, of which `presence` says why it does not answer itself; `false` when it is for the server.
+    pub fn answer(
+        &mut self,
+        context: &Context,
+        presence: Option<Presence>,
+        (player, local, packet): (SocketAddr, Option<IpAddr>, &[u8]),
+        via: &Via,
+    ) -> bool {
+        let now = context.clock.now();
+        if presence.is_none() && self.asked.allows(now) {
+            return false;
+        }
+        if let Some(pong) = self.pong(context, now, presence, packet, via) {
+            // One that does not fit into the kernel's buffer is asked for again.
+            let _ = via.socket.try_send(player, local, &pong);
+        }
+        true
+    }
+
+    fn pong(
+        &mut self,
+        context: &Context,
+        now: Time,
+        presence: Option<Presence>,
+        packet: &[u8],
+        via: &Via,
+    ) -> Option<bytes::Bytes> {
+        let ping = Ping::decode(packet).ok()?;
+        if !self.told.allows(now) {
+            return None;
+        }
+        let last = self.list.pong();
+        let id = match presence {
+            None => last?,
+            Some(presence) => {
+                context.metrics.list_told(presence.as_str());
+                let port = via.socket.local_addr().map(|address| address.port()).ok();
+                away(&presence.words(&context.config.away), last.as_deref(), port)
+            }
+        };
+        let pong = Pong {
+            time: ping.time,
+            // Told apart by address, and there is only one server at ours.
+            server: u64::from(via.port.unwrap_or_default()),
+            id,
+        };
+        pong.encode().ok()
+    }
+}
+
+/// The entry of a server that is away: the one that players know, with nobody on it and `words` in its second line.
+fn away(words: &str, last: Option<&str>, port: Option<u16>) -> String {
+    let last = last.and_then(|id| Listing::parse(id).ok());
+    let known = last.unwrap_or_else(|| Listing {
+        edition: EDITION.to_owned(),
+        motd: "Spawnpoint".to_owned(),
+        ..Listing::default()
+    });
+    Listing {
+        online: 0,
+        level: words.to_owned(),
+        port_v4: known.port_v4.and(port),
+        port_v6: known.port_v6.and(port),
+        ..known
+    }
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_entry_stays_the_one_that_players_know() {
+        let last = "MCPE;Our World;800;1.21.80;3;20;123;level;Survival;1;19132;19133;";
+        let shown = Listing::parse(&away("This server is offline", Some(last), Some(19140))).unwrap();
+        assert_eq!(
+            (shown.motd.as_str(), shown.level.as_str()),
+            ("Our World", "This server is offline")
+        );
+        assert_eq!((shown.online, shown.max, shown.protocol), (0, 20, 800));
+        assert_eq!((shown.port_v4, shown.port_v6), (Some(19140), Some(19140)));
+        let unknown = Listing::parse(&away("Gone", Some("nonsense"), Some(1))).unwrap();
+        assert_eq!(
+            (unknown.edition.as_str(), unknown.level.as_str(), unknown.port_v4),
+            ("MCPE", "Gone", None)
+        );
+    }
+}
