@@ -360,3 +360,49 @@ async fn two_quic_servers_on_one_port_are_told_apart_by_their_hellos() {
     );
     assert!(lab.metric(r#"relay_players_denied_total{reason="unknown_name"}"#) >= 1.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_gets_other_names_while_its_players_play_on() {
+    let (lab, shared) = lab(Dialect::Http).await;
+    let origin = origins::echo().await;
+    let grant = Grant {
+        hostnames: vec!["*.example.net".parse().unwrap()],
+        ..Grant::default()
+    };
+    let named = |names: &[&str]| {
+        let names = names.iter().map(|name| name.parse().unwrap()).collect();
+        vec![Tunnel {
+            names,
+            ..tunnel(&format!("http:{origin}"))
+        }]
+    };
+    let host = Host::start_with(lab.invite_with("desk", grant), named(&["old.example.net"]));
+    host.public("http").await;
+    let enter = async |name: &str| {
+        let mut player = TcpStream::connect(shared).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+        player.write_all(request.as_bytes()).await.unwrap();
+        let mut heard = vec![0; request.len()];
+        soon("an answer", player.read_exact(&mut heard)).await.unwrap();
+        (player, heard == request.as_bytes())
+    };
+    let (mut player, is_in) = enter("old.example.net").await;
+    assert!(is_in);
+    host.tunnels.send_replace(named(&["new.example.net"]));
+    soon("the new name leads there", async {
+        while !enter("new.example.net").await.1 {}
+    })
+    .await;
+    assert!(!enter("old.example.net").await.1, "and the old one nowhere");
+    player.write_all(b"still").await.unwrap();
+    soon("who is in plays on", player.read_exact(&mut [0; 5]))
+        .await
+        .unwrap();
+    // A name that is not granted changes nothing.
+    host.tunnels.send_replace(named(&["new.example.net", "mc.example.com"]));
+    assert!(enter("new.example.net").await.1);
+    player.write_all(b"still").await.unwrap();
+    soon("who is in plays on", player.read_exact(&mut [0; 5]))
+        .await
+        .unwrap();
+}

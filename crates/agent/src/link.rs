@@ -445,7 +445,14 @@ impl Link {
             return;
         };
         match (reply.opened, reply.refused) {
-            (Some(opened), _) => self.opened(tunnel, &opened),
+            (Some(opened), refusal) => {
+                // What is open stays so; a change of it was refused.
+                if let Some(refusal) = refusal {
+                    let reason = refusal.code.as_str();
+                    tracing::warn!(tunnel = %tunnel.name, reason, text = refusal.text, "the tunnel stays as it was");
+                }
+                self.opened(tunnel, &opened);
+            }
             (None, refusal) => {
                 if let Some((_, open)) = self.open.remove(&tunnel.name) {
                     self.flows.close_tunnel(&open);
@@ -536,6 +543,9 @@ impl Link {
                 .find(|old| old.name == tunnel.name && is_same_for_relay(old, &tunnel));
             match before {
                 Some(before) if *before == tunnel => {}
+                Some(before) if (&before.names, &before.away) != (&tunnel.names, &tunnel.away) => {
+                    send(writer, &Message::TunnelAdd(request(&tunnel))).await?;
+                }
                 Some(_) => self.move_origin(tunnel),
                 None => send(writer, &Message::TunnelAdd(request(&tunnel))).await?,
             }
@@ -627,9 +637,11 @@ fn expand(tunnels: &[Tunnel]) -> Vec<Tunnel> {
 
 /// Whether a changed tunnel is the same to the relay, which does not know the game server.
 fn is_same_for_relay(one: &Tunnel, other: &Tunnel) -> bool {
-    // A wish for a port that is free has come true already.
+    // A wish for a port that is free has come true already; names and words are changed under the players.
     let settled = |tunnel| TunnelRequest {
         preferred_port: None,
+        names: None,
+        away: None,
         ..request(tunnel)
     };
     settled(one) == settled(other)

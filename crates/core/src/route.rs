@@ -247,11 +247,7 @@ impl<L: Clone> Registry<L> {
             let other = other.clone();
             self.tunnels.remove(&other);
         }
-        for (other, tunnel) in &mut self.tunnels {
-            if *other != key && tunnel.dialect == spec.dialect && tunnel.yields_to(other.0 == host) {
-                tunnel.names.retain(|name| !spec.names.contains(name));
-            }
-        }
+        self.take_names(&key, &spec.names, spec.dialect);
         let entry = self.links.get_mut(&link).ok_or(OpenError::UnknownLink)?;
         let id = loop {
             let id = TunnelId(entry.next_tunnel);
@@ -320,6 +316,36 @@ impl<L: Clone> Registry<L> {
             .flat_map(|(_, tunnel)| &tunnel.names)
             .collect();
         names.iter().find(|name| others.contains(name))
+    }
+
+    /// Gives a tunnel that `link` holds other names; its players do not notice.
+    ///
+    /// # Errors
+    /// [`OpenError::NameTaken`], or [`OpenError::UnknownLink`] when it does not hold such a tunnel; the book is unchanged then.
+    pub fn rename(&mut self, link: LinkId, name: &TunnelName, names: Vec<Pattern>) -> Result<(), OpenError> {
+        let host = self.links.get(&link).ok_or(OpenError::UnknownLink)?.host;
+        let key = (host, name.clone());
+        let dialect = match self.tunnels.get(&key) {
+            Some(tunnel) if matches!(tunnel.holder, Holder::Link(holder, _) if holder == link) => tunnel.dialect,
+            _ => return Err(OpenError::UnknownLink),
+        };
+        if let Some(name) = self.taken_name(&key, &names, dialect) {
+            return Err(OpenError::NameTaken(name.clone()));
+        }
+        self.take_names(&key, &names, dialect);
+        if let Some(tunnel) = self.tunnels.get_mut(&key) {
+            tunnel.names = names;
+        }
+        Ok(())
+    }
+
+    /// Takes `names` from the tunnels that give them up.
+    fn take_names(&mut self, key: &(HostNumber, TunnelName), names: &[Pattern], dialect: Option<Dialect>) {
+        for (other, tunnel) in &mut self.tunnels {
+            if other != key && tunnel.dialect == dialect && tunnel.yields_to(other.0 == key.0) {
+                tunnel.names.retain(|name| !names.contains(name));
+            }
+        }
     }
 
     /// Closes a tunnel that `link` holds and frees its port at once; returns the tunnel's id.
@@ -713,6 +739,29 @@ mod tests {
         registry.open(NEW, minecraft("c", 3, &["a.example.org"])).unwrap();
         assert_eq!(named(&registry.routes(), "a.example.org"), Some("c"));
         registry.check_invariants();
+    }
+
+    #[test]
+    fn a_tunnel_gets_other_names_and_nobody_notices() {
+        let mut registry = registry();
+        let id = registry.open(OLD, minecraft("a", 1, &["a.example.org"])).unwrap().id;
+        registry.open(OLD, minecraft("b", 2, &["b.example.org"])).unwrap();
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let a = "a".parse().unwrap();
+        assert_eq!(
+            registry.rename(OLD, &a, names(&["c.example.org", "b.example.org"])),
+            Err(OpenError::NameTaken("b.example.org".parse().unwrap()))
+        );
+        assert_eq!(named(&registry.routes(), "a.example.org"), Some("a"));
+        registry.rename(OLD, &a, names(&["c.example.org"])).unwrap();
+        let routes = registry.routes();
+        assert_eq!(
+            (named(&routes, "a.example.org"), named(&routes, "c.example.org")),
+            (None, Some("a"))
+        );
+        assert_eq!(routes.get((Protocol::Tcp, 1)).unwrap().target, Some(("old", id)));
+        registry.attach(NEW, HOST, "new");
+        assert_eq!(registry.rename(NEW, &a, Vec::new()), Err(OpenError::UnknownLink));
     }
 
     #[test]

@@ -71,6 +71,15 @@ pub(crate) enum OpenFailure {
     Refused,
 }
 
+impl From<OpenError> for OpenFailure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NameTaken(name) => Self::NameTaken(name),
+            _ => Self::Refused,
+        }
+    }
+}
+
 enum Request {
     Attach(Arc<Link>),
     Detach {
@@ -86,6 +95,12 @@ enum Request {
         link: LinkId,
         name: TunnelName,
         done: oneshot::Sender<()>,
+    },
+    Rename {
+        link: LinkId,
+        name: TunnelName,
+        names: Vec<Pattern>,
+        reply: oneshot::Sender<Result<(), OpenFailure>>,
     },
     PortOf {
         host: HostNumber,
@@ -179,6 +194,17 @@ impl Registry {
         self.ask(|reply| Request::Open { link, spec, reply })
             .await
             .unwrap_or(Err(OpenFailure::Draining))
+    }
+
+    /// Gives an open tunnel other names.
+    pub async fn rename(&self, link: LinkId, name: TunnelName, names: Vec<Pattern>) -> Result<(), OpenFailure> {
+        let rename = |reply| Request::Rename {
+            link,
+            name,
+            names,
+            reply,
+        };
+        self.ask(rename).await.unwrap_or(Err(OpenFailure::Draining))
     }
 
     pub async fn close(&self, link: LinkId, name: TunnelName) {
@@ -344,6 +370,16 @@ impl Supervisor {
                 self.publish();
                 let _ = done.send(());
             }
+            Request::Rename {
+                link,
+                name,
+                names,
+                reply,
+            } => {
+                let renamed = self.book.rename(link, &name, names).map_err(OpenFailure::from);
+                self.publish();
+                let _ = reply.send(renamed);
+            }
             Request::PortOf { host, name, reply } => {
                 let _ = reply.send(self.book.port(host, &name).map(|(_, port)| port));
             }
@@ -414,10 +450,7 @@ impl Supervisor {
         let port = (spec.protocol, spec.port);
         self.open_port(port).map_err(OpenFailure::PortBusy)?;
         let name = spec.name.clone();
-        let opened = self.book.open(link, spec).map_err(|error| match error {
-            OpenError::NameTaken(name) => OpenFailure::NameTaken(name),
-            _ => OpenFailure::Refused,
-        })?;
+        let opened = self.book.open(link, spec)?;
         if let Some((old, id)) = opened.taken_from.filter(|(old, _)| *old != link)
             && let Some((_, old)) = self.book.links().find(|(id, _)| *id == old)
         {

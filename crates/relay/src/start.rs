@@ -10,13 +10,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use spawnpoint_config::relay::{RelayConfig, Verify};
 use spawnpoint_core::drain::{Drain, Phase};
+use spawnpoint_core::port::PortSet;
 use spawnpoint_net::identity::{IdentityError, load_or_make_secret};
 use spawnpoint_net::tls::{self, ShownCertificate};
 use spawnpoint_net::{BindError, Clock, RelayEndpoint, RelayKeys, TaskScope, bind_udp, relay_settings, var};
 #[cfg(unix)]
 use spawnpoint_ops::describe;
 use spawnpoint_ops::{Admin, AdminError, Event, Events, RelayMetrics};
-use spawnpoint_proto::{CertificateHash, CloseCode, host_port};
+use spawnpoint_proto::{CertificateHash, CloseCode, Protocol, host_port};
 use spawnpoint_store::{DataDir, DataDirLock, SqliteDirectory, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ use crate::directory::Hosts;
 #[cfg(unix)]
 use crate::link::LinkTask;
 use crate::office::{AGENT_PORT, CERTIFICATE_HASH, PUBLIC_HOST, VERIFY};
-use crate::registry::{Registry, Supervisor};
+use crate::registry::{Registry, Supervisor, shared_ports};
 use crate::remember;
 use crate::welcome::Reception;
 
@@ -91,6 +92,8 @@ pub struct RelayInfo {
     pub guessed: bool,
     /// The pool of public ports.
     pub ports: String,
+    /// The ports that many hosts share, by protocol.
+    pub shared: Vec<(Protocol, PortSet)>,
     /// The hash of its certificate.
     pub certificate: CertificateHash,
     /// Where it keeps its data.
@@ -212,6 +215,7 @@ impl Prepared {
             public_host: public_host.clone(),
             guessed,
             ports: config.players.ports.to_string(),
+            shared: shared(&config),
             certificate,
             data_dir,
         };
@@ -458,6 +462,16 @@ fn load_icon(path: &Path) -> Result<String, RelayError> {
         Some([0, 0, 0, 64, 0, 0, 0, 64]) => Err(fail("it is too large")),
         _ => Err(fail("it has another size")),
     }
+}
+
+/// The ports that many hosts share, by protocol.
+fn shared(config: &RelayConfig) -> Vec<(Protocol, PortSet)> {
+    let ports = |protocol: Protocol| {
+        let of_protocol = shared_ports(config).filter(|((own, _), _)| *own == protocol);
+        of_protocol.fold(PortSet::default(), |set, ((_, port), _)| set.and(port..=port))
+    };
+    let all = Protocol::ALL.map(|protocol| (protocol, ports(protocol)));
+    all.into_iter().filter(|(_, ports)| !ports.is_empty()).collect()
 }
 
 /// What the configuration alone cannot tell.

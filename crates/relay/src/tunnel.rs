@@ -1,7 +1,7 @@
 //! One open tunnel of one link: what its players' tasks need, and the scope they live in.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -31,9 +31,21 @@ pub(crate) struct Tunnel {
     /// The flows, when the tunnel carries packets.
     pub udp: Option<Arc<UdpTunnel>>,
     /// Its names on shared ports.
-    pub names: Vec<Pattern>,
+    pub names: Mutex<Vec<Pattern>>,
     /// What the server list shows of it, for a game that has one.
     pub list: Option<Arc<List>>,
+}
+
+impl Tunnel {
+    /// Its names on shared ports.
+    pub fn names(&self) -> Vec<Pattern> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its names on shared ports are these from here on.
+    pub fn set_names(&self, names: Vec<Pattern>) {
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    }
 }
 
 /// A player who is in; dropping it counts, reports and releases.

@@ -46,7 +46,7 @@ impl LinkTask {
                 port: tunnel.port,
                 next_serial,
                 flows,
-                names: tunnel.names.iter().map(ToString::to_string).collect(),
+                names: tunnel.names().iter().map(ToString::to_string).collect(),
             });
         }
         let rested = Rested {

@@ -3,7 +3,7 @@
 //! A port that players know is waited for and never replaced; one that nothing came of is given back. Every refusal says why in a sentence.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use spawnpoint_core::hostname::Pattern;
@@ -11,7 +11,7 @@ use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, TunnelLabels, describe};
 use spawnpoint_proto::control::{OpenedTunnel, Refusal, TunnelReply, TunnelRequest};
 use spawnpoint_proto::{Protocol, RefusalCode, TunnelId, host_port};
-use spawnpoint_store::{Reservation, ReserveError, StoreError};
+use spawnpoint_store::{ClaimError, Reservation, ReserveError, StoreError};
 
 use super::LinkTask;
 use super::wishes::{Wishes, dialect_of, spec};
@@ -61,11 +61,7 @@ impl LinkTask {
     }
 
     fn reply(&self, request: &TunnelRequest, id: TunnelId, public_port: u16) -> TunnelReply {
-        let names = self
-            .link
-            .tunnel(id)
-            .map(|tunnel| tunnel.names.clone())
-            .unwrap_or_default();
+        let names = self.link.tunnel(id).map(|tunnel| tunnel.names()).unwrap_or_default();
         let opened = OpenedTunnel {
             id,
             address: self.address(request, &names, public_port),
@@ -85,7 +81,11 @@ impl LinkTask {
         let context = self.context.clone();
         let config = &context.config;
         let pool = &config.players.ports;
-        let Wishes { request, names, shared } = match self.settle(asked).await {
+        let wishes = self.settle(asked).await;
+        if let Some(updated) = self.update(asked, &wishes).await {
+            return updated;
+        }
+        let Wishes { request, names, shared } = match wishes {
             Ok(wishes) => wishes,
             Err((code, text)) => return self.refuse(asked, code, &text),
         };
@@ -210,6 +210,62 @@ impl LinkTask {
         }
     }
 
+    /// Changes what can be changed of an open tunnel under its players: its names, and its words for when it is away. `None` when it is not open, or other
+    /// things are to be changed. What is refused stays as it was, and the answer says so.
+    async fn update(
+        &mut self,
+        asked: &TunnelRequest,
+        wishes: &Result<Wishes, (RefusalCode, String)>,
+    ) -> Option<TunnelReply> {
+        let (had, id) = self.requests.get(&asked.name)?;
+        let plain = |request: &TunnelRequest| TunnelRequest {
+            names: None,
+            away: None,
+            preferred_port: None,
+            ..request.clone()
+        };
+        let (id, is_same) = (*id, plain(had) == plain(asked));
+        let tunnel = self.link.tunnel(id).filter(|_| is_same)?;
+        let changed = match wishes {
+            Ok(wishes) => self.change_names(asked, &wishes.names, &tunnel).await,
+            Err((code, text)) => Err(Refusal::new(*code, text)),
+        };
+        let refused = changed.err();
+        if refused.is_none() {
+            self.requests.insert(asked.name.clone(), (asked.clone(), id));
+            if tunnel.list.is_some() {
+                self.keep_entry(asked).await;
+            }
+        }
+        Some(TunnelReply {
+            refused,
+            ..self.reply(asked, id, tunnel.port)
+        })
+    }
+
+    async fn change_names(&self, asked: &TunnelRequest, wanted: &[Pattern], tunnel: &Tunnel) -> Result<(), Refusal> {
+        let names = self.claim(asked, wanted).await.map_err(|error| {
+            let code = match error {
+                ClaimError::Taken { .. } => RefusalCode::NameTaken,
+                _ => RefusalCode::Internal,
+            };
+            Refusal::new(code, &describe(&error))
+        })?;
+        let renamed = self
+            .registry
+            .rename(self.link.id, asked.name.clone(), names.clone())
+            .await;
+        renamed.map_err(|failure| match failure {
+            OpenFailure::NameTaken(name) => {
+                let text = format!("the name {name} is open for another tunnel of this host");
+                Refusal::new(RefusalCode::NameTaken, &text)
+            }
+            _ => Refusal::new(RefusalCode::Internal, "the relay's book of ports does not allow it"),
+        })?;
+        tunnel.set_names(names);
+        Ok(())
+    }
+
     /// Sees to it that a new tunnel does not add to the ports of a host without bound: names that are open nowhere give theirs up.
     async fn make_room(&self, request: &TunnelRequest) -> Result<(), TunnelReply> {
         let failed = |error: StoreError| self.refuse_port(request, &ReserveError::Store(error), &HashSet::new());
@@ -332,7 +388,7 @@ impl LinkTask {
             bytes,
             scope,
             udp,
-            names,
+            names: Mutex::new(names),
             list,
         });
         self.link.tunnels().insert(id.lane(), tunnel.clone());

@@ -284,6 +284,7 @@ fn explain(info: &RelayInfo) {
         public_host,
         guessed,
         ports,
+        shared,
         ..
     } = info;
     let hint = if *guessed {
@@ -297,8 +298,12 @@ fn explain(info: &RelayInfo) {
         listen.port()
     ));
     say(format_args!(
-        "1. Let udp {} and tcp+udp {ports} through this machine's firewall.",
-        listen.port()
+        "1. Let udp {}{} and tcp+udp {ports} through this machine's firewall.",
+        listen.port(),
+        shared
+            .iter()
+            .map(|(protocol, ports)| format!(", {protocol} {ports}"))
+            .collect::<String>()
     ));
     say(format_args!(
         "2. Invite a host, here:          spawnpoint invite NAME{directory}"
