@@ -19,8 +19,8 @@ HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache"
 NODE_MODULES = CACHE / "npm" / "node_modules"
 VENV_PYTHON = CACHE / "venv" / "bin" / "python"
-# Debian puts game servers outside root's PATH.
-SEARCH_PATH = os.environ.get("PATH", os.defpath) + ":/usr/games:/usr/lib/minetest"
+# Debian puts game servers outside root's PATH, and other servers outside everybody else's.
+SEARCH_PATH = os.environ.get("PATH", os.defpath) + ":/usr/games:/usr/lib/minetest:/usr/sbin"
 
 LOOPBACK = "127.0.0.1"
 TAIL_LINES = 15
@@ -143,6 +143,13 @@ class Process:
             reader.join(timeout=1)
         return code
 
+    def succeed(self, timeout):
+        """Waits for the end and fails with the last words unless it is with 0."""
+        code = self.wait_exit(timeout)
+        if code != 0:
+            words = next((line for line in reversed(self.log) if line.strip()), "no output")
+            raise Failure(f"{self.name} ended with {code}: {words}")
+
     def terminate(self):
         self._child.terminate()
 
@@ -168,14 +175,15 @@ def _event(line):
 
 
 class Lab:
-    """The processes and files of one case, or of the relay that the cases share."""
+    """The processes and files of one case, or of a relay that cases share. `stage` is what a case is about to show, for the report of its failure."""
 
     def __init__(self, name):
         self.name = name
+        self.stage = "before the first player"
         self._processes = []
 
     def __enter__(self):
-        self._folder = tempfile.TemporaryDirectory(prefix=f"spawnpoint-compat-{self.name}-")
+        self._folder = tempfile.TemporaryDirectory(prefix=f"spawnpoint-compat-{self.name.replace(' ', '-')}-")
         self.folder = Path(self._folder.name)
         return self
 
@@ -202,10 +210,7 @@ class Lab:
     def run(self, name, argv, timeout, env=None):
         """Runs `argv` to its end and fails with its last words unless it exits with 0."""
         process = self.start(name, argv, env)
-        code = process.wait_exit(timeout)
-        if code != 0:
-            words = next((line for line in reversed(process.log) if line.strip()), "no output")
-            raise Failure(f"{name} ended with {code}: {words}")
+        process.succeed(timeout)
         return process
 
     def tails(self):
@@ -218,8 +223,8 @@ def node(script, *args):
     return ["node", HERE / "clients" / script, *args]
 
 
-def server_list_entry(lab, kind, address):
-    """What a server list shows for `address`, as an independent client sees it."""
-    host, port = address
-    client = lab.run("server list", [VENV_PYTHON, HERE / "clients" / "server_list.py", kind, host, port], timeout=30)
+def server_list_entry(lab, kind, address, name=None):
+    """What a server list shows for `address`, as an independent client sees it; `name` is what its player typed to come there."""
+    typed = [name] if name else []
+    client = lab.run("server list", [VENV_PYTHON, HERE / "clients" / "server_list.py", kind, *address, *typed], timeout=30)
     return client.wait_event("entry", timeout=1)

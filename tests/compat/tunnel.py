@@ -1,4 +1,6 @@
-"""`spawnpoint relay` and `spawnpoint agent` as the suite sees them: command lines, invites and JSON events, nothing from inside."""
+"""`spawnpoint relay` and `spawnpoint agent` as the suite sees them: command lines, files, invites and JSON events, nothing from inside."""
+
+import re
 
 from harness import LOOPBACK, Failure
 from ports import free_port, free_ports
@@ -9,11 +11,45 @@ DRAIN = 3
 AT_ONCE = 3
 # Long enough for a FIN to cross two processes on a busy machine, far below any idle limit.
 LEAVE = 10
+# How long the relay may take to notice that an agent has fallen silent.
+NOTICE = 15
 PUBLIC_PORTS = 32
+
+DOMAIN = "play.example.org"
+# Where the proxy in front of the relay connects from.
+PROXY = "127.0.0.2"
+# For how many seconds the relay tells a server's entry again instead of asking.
+LIST_CACHE = 1
+RELAY_TOML = f"""
+listen = "{LOOPBACK}:{{listen}}"
+public_host = "{LOOPBACK}"
+data_dir = "{{data}}"
+domain = "{DOMAIN}"
+
+[shared]
+minecraft = "{{minecraft}}"
+tls = "{{tls}}"
+http = "{{http}}"
+
+[players]
+bind = "{LOOPBACK}"
+ports = "{{first}}-{{last}}"
+# All players of the suite share an address.
+max_players_per_address = 512
+new_players_per_address = "5000/s"
+new_players_burst = 5000
+list_cache = "{LIST_CACHE} s"
+proxy_from = ["{PROXY}/32"]
+
+[admin]
+listen = "{LOOPBACK}:{{admin}}"
+"""
 
 
 class Relay:
-    """The relay that the cases of one run share. Each case is a host of its own on it."""
+    """The relay that the games of one run share. Each case is a host of its own on it."""
+
+    name = "relay"
 
     def __init__(self, lab, binary):
         self._lab = lab
@@ -21,10 +57,18 @@ class Relay:
         self._data = lab.subfolder("relay-data")
         self._ports = free_ports(PUBLIC_PORTS)
         self._assigned = set()
-        self._process = lab.start("relay", [
-            binary, "relay", "--data-dir", self._data, "--listen", f"{LOOPBACK}:{free_port()}", "--public-host", LOOPBACK,
-            "--ports", f"{self._ports[0]}-{self._ports[-1]}", "--admin", f"{LOOPBACK}:{free_port()}", "--json",
-        ])
+        self._options = self._configure()
+        self._start()
+
+    def _configure(self):
+        """Returns the options that the relay is started with."""
+        return [
+            "--data-dir", self._data, "--listen", f"{LOOPBACK}:{free_port()}", "--public-host", LOOPBACK,
+            "--ports", f"{self._ports[0]}-{self._ports[-1]}", "--admin", f"{LOOPBACK}:{free_port()}",
+        ]
+
+    def _start(self):
+        self._process = self._lab.start(self.name, [self._binary, "relay", *self._options, "--json"])
         self._process.wait_event("ready", START, role="relay")
 
     def invite(self, name):
@@ -49,7 +93,7 @@ class Relay:
 
     def check_alive(self):
         if self._process.returncode() is not None:
-            raise Failure(f"the relay ended with {self._process.returncode()}")
+            raise Failure(f"the {self.name} ended with {self._process.returncode()}")
 
     def stop(self):
         self.check_alive()
@@ -57,6 +101,84 @@ class Relay:
 
     def tail(self):
         return self._process.tail()
+
+
+class DomainRelay(Relay):
+    """The relay that the scenes of one run share. It is started from a relay.toml, with a domain and ports on which hosts are told apart by name.
+
+    Whoever connects from PROXY must say in the PROXY protocol who the player is.
+    """
+
+    name = "relay with a domain"
+
+    def _configure(self):
+        self.shared = {dialect: (LOOPBACK, free_port()) for dialect in ("minecraft", "tls", "http")}
+        self._file = self._lab.folder / "relay.toml"
+        self._file.write_text(RELAY_TOML.format(
+            listen=free_port(), admin=free_port(), data=self._data, first=self._ports[0], last=self._ports[-1],
+            **{dialect: port for dialect, (_, port) in self.shared.items()},
+        ))
+        return ["--config", self._file]
+
+    def host(self, lab, name, tunnels):
+        """Starts the agent of a new host, whose tunnels are the text of the `[[tunnel]]` tables."""
+        return Host(lab, self._binary, self, name, tunnels)
+
+    def restart(self):
+        self.stop()
+        self._start()
+
+    def wait_parked(self, host):
+        """Waits until the relay has noticed that the agent of `host` is gone without a word."""
+        self._process.wait_event("parked", NOTICE, host=host.name.removesuffix(f".{DOMAIN}"))
+
+    def dns(self):
+        """The records that the relay wants its operator to make."""
+        return self._lab.run("dns", [self._binary, "relay", "dns", "--config", self._file, "--no-check"], START).stdout
+
+
+class Host:
+    """An agent that is started from an agent.toml, and can be stopped and started again."""
+
+    def __init__(self, lab, binary, relay, name, tunnels):
+        self._lab, self._binary, self._relay = lab, binary, relay
+        self.name = f"{name}.{DOMAIN}"
+        self._state = lab.subfolder(f"{name}-state")
+        self._file = lab.folder / f"{name}.toml"
+        # It has the invite in it.
+        self._file.touch(0o600)
+        self._file.write_text(f'invite = "{relay.invite(name)}"\n{tunnels}')
+        self.start()
+
+    def start(self):
+        self._process = self._lab.start(
+            f"agent of {self.name}", [self._binary, "agent", "--config", self._file, "--state-dir", self._state, "--json"],
+        )
+        self._process.wait_event("ready", START, role="agent")
+
+    def public(self, tunnel):
+        """The public address of a tunnel's own."""
+        return self._relay.check_public(self._tunnel(tunnel)["public"])
+
+    def address(self, tunnel):
+        """What players are told to type."""
+        return self._tunnel(tunnel).get("address")
+
+    def _tunnel(self, tunnel):
+        return self._process.wait_event("tunnel", START, tunnel=tunnel)
+
+    def players(self):
+        """Who plays by `spawnpoint agent players`: true address, protocol, the address that the server sees (or None) and tunnel of each."""
+        asked = self._lab.run("players", [self._binary, "agent", "players", "--state-dir", self._state], START)
+        lines = (re.match(r"(\S+):\d+ (tcp|udp) +(\S+) +(\S+) ", line) for line in asked.log)
+        return [(ip, protocol, None if seen == "-" else seen, tunnel) for ip, protocol, seen, tunnel in (line.groups() for line in lines if line)]
+
+    def stop(self, players_linger=False):
+        _stop(self._process, players_linger)
+
+    def kill(self):
+        """It has no time to say goodbye."""
+        self._process.kill()
 
 
 class Agent:
