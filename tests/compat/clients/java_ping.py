@@ -7,11 +7,13 @@ import json
 import os
 import socket
 import struct
+import time
 
 from harness import Deadline, Failure
 
 PROTOCOL_1_6 = 74
 MODERN_PROTOCOL = 754
+MCSTATUS_PROTOCOL = 47
 NEXT_STATUS = 1
 
 
@@ -40,12 +42,15 @@ def ask_legacy(address, question, timeout=10):
     return answer.split("\0") if "\0" in answer else answer.split("§")
 
 
-def ask_modern(address, timeout=10):
-    """Asks for the status, then pings on the same connection; returns the status once the ping's number has come back and the server has hung up."""
+def ask_modern(address, timeout=10, typed=None, hangs_up=True, protocol=MODERN_PROTOCOL):
+    """Asks for the status, then pings on the same connection; returns the status once the ping's number has come back and the server has hung up.
+
+    `typed` is the name that the player typed to come to `address`. Unless it `hangs_up` the server may leave that to the player, as the game does.
+    """
     host, port = address
     with _Connection(address, timeout) as server:
-        name = host.encode()
-        server.send_packet(0, _varint(MODERN_PROTOCOL) + _varint(len(name)) + name + struct.pack(">H", port) + _varint(NEXT_STATUS))
+        name = (typed or host).encode()
+        server.send_packet(0, _varint(protocol) + _varint(len(name)) + name + struct.pack(">H", port) + _varint(NEXT_STATUS))
         server.send_packet(0)
         status = server.read_packet()
         number = os.urandom(8)
@@ -53,8 +58,23 @@ def ask_modern(address, timeout=10):
         pong = server.read_packet()
         if pong != b"\x01" + number:
             raise Failure(f"ping {number.hex()} answered with {pong.hex()}")
-        server.expect_end()
+        if hangs_up:
+            server.expect_end()
     return json.loads(status[status.index(b"{"):])
+
+
+def wait_for_status(address, typed, what, accept, timeout):
+    """Asks for the status until `accept` says yes to one. That is what mcstatus sees then: a relay may remember another answer for other versions."""
+    deadline = Deadline(timeout)
+    while True:
+        status = ask_modern(address, typed=typed, hangs_up=False, protocol=MCSTATUS_PROTOCOL)
+        if accept(status):
+            return
+        try:
+            deadline.check(f"server list entry of {typed} that {what}")
+        except Failure as failure:
+            raise Failure(f"{failure}; it is {json.dumps(status)[:300]}") from None
+        time.sleep(0.1)
 
 
 class _Connection:

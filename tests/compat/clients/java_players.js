@@ -1,15 +1,17 @@
-// Two Minecraft Java players (mineflayer) that meet on a server: node java_players.js HOST PORT VERSION
+// Two Minecraft Java players (mineflayer) that meet on a server: node java_players.js HOST PORT VERSION [NAME]
 //
-// Both log in and see ground under their feet; they hear the server, and each hears the other; then they leave.
+// NAME is what they typed, as if DNS led from there to HOST. They report `connected` and log in and see ground under their feet; they hear the server, and each hears the other; then they leave.
 'use strict'
 const mineflayer = require('mineflayer')
-const { within, heard, runClient } = require('./session')
+const { report, within, heard, runClient } = require('./session')
 
-const [host, port, version] = process.argv.slice(2)
+const [host, port, version, fakeHost] = process.argv.slice(2)
 const STEP = 20000
 
 function join (username) {
-  return mineflayer.createBot({ host, port: Number(port), version, username, auth: 'offline', viewDistance: 'tiny' })
+  const bot = mineflayer.createBot({ host, fakeHost, port: Number(port), version, username, auth: 'offline', viewDistance: 'tiny' })
+  bot._client.once('connect', () => report('connected', { player: username }))
+  return bot
 }
 
 async function arrive (bot) {

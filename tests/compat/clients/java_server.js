@@ -1,25 +1,26 @@
-// A Minecraft Java server (flying-squid, offline mode, flat world): node java_server.js HOST PORT VERSION
+// A Minecraft Java server (flying-squid, offline mode, flat world): node java_server.js HOST PORT VERSION [MOTD]
 //
-// Reports `ready`, `joined`, `chat` and `left`, and greets by name whoever says "hello server".
+// Reports `ready`, `looked` (a list ping), `joined`, `chat` and `left`, and greets by name whoever says "hello server".
 'use strict'
 const { createMCServer } = require('flying-squid')
 const { report } = require('./session')
 
-const [host, port, version] = process.argv.slice(2)
+const [host, port, version, motd = 'compatibility suite'] = process.argv.slice(2)
 
 const server = createMCServer({
   ...require('flying-squid/config/default-settings.json'),
   host,
   port: Number(port),
   version,
-  motd: 'compatibility suite',
+  motd,
   'max-players': 7,
   'online-mode': false,
   enforceSecureProfile: false,
   logging: false,
   generation: { name: 'superflat', options: {} },
   worldFolder: undefined,
-  'view-distance': 4
+  'view-distance': 4,
+  beforePing: () => report('looked')
 })
 
 server.on('ready', () => report('ready'))
