@@ -34,10 +34,11 @@ LINE = 120
 
 
 class Player:
-    def __init__(self, address, name, timeout=9):
+    def __init__(self, address, name, timeout=9, source=""):
         self.name = name
         self._deadline = Deadline(timeout)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((source, 0))
         self._socket.connect(address)
         self._my_token = int.from_bytes(os.urandom(4), "big") & 0x7FFF_FFFF
         self._token = NO_TOKEN
