@@ -20,4 +20,6 @@ name = typed[0] if typed else host
 server = {"java": JavaServer, "legacy": LegacyServer, "bedrock": BedrockServer}[kind](name, int(port), timeout=TIMEOUT)
 status = server.status()
 entry = {"motd": status.motd.to_plain(), "version": status.version.name, "online": status.players.online, "max": status.players.max}
+# The second line of a Bedrock server.
+entry["map"] = getattr(status, "map_name", None)
 print(json.dumps({"event": "entry", **entry}))
