@@ -28,13 +28,16 @@ def play(lab, relay):
     own = host.public("minecraft")
     _judge_present(lab, relay, host, own)
 
-    lab.stage = "joining while the agent is gone for a moment"
-    host.kill()
-    relay.wait_parked(host)
-    players = minecraft_java.send_players(VERSION, lab, relay.shared["minecraft"], host.name)
-    players.wait_event("connected", CHANGE, player="alice")
-    host.start()
-    minecraft_java.finish(players, server)
+    for is_noticed in (False, True):
+        lab.stage = f"joining while the agent is gone for a moment, which the relay has {'' if is_noticed else 'not '}noticed"
+        host.kill()
+        if is_noticed:
+            relay.wait_parked(host)
+        server.forget()
+        players = minecraft_java.send_players(VERSION, lab, relay.shared["minecraft"], host.name)
+        players.wait_event("connected", CHANGE, player="alice")
+        host.start()
+        minecraft_java.finish(players, server)
 
     lab.stage = "after the server has stopped"
     server.terminate()
