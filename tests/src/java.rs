@@ -159,6 +159,22 @@ pub async fn words(address: SocketAddr, host: &str) -> String {
     }
 }
 
+/// As [`words`], for a player whose game says handshake and name one after the other.
+pub async fn words_in_pieces(address: SocketAddr, host: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let first = hello(host, Next::Login);
+    socket.write_all(&first).await.unwrap();
+    // The rest is on its way only when the first is surely read by itself.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    socket.write_all(&join(host)[first.len()..]).await.unwrap();
+    let mut held = BytesMut::new();
+    match take(&mut socket, &mut held, &mut Vec::new(), login::Reply::decode).await {
+        Some(login::Reply::Disconnect(words)) => words,
+        other => panic!("a player who joins in pieces is told {other:?}"),
+    }
+}
+
 /// Looks at `address` as the server list of a player does who typed `host`.
 pub async fn look(address: SocketAddr, host: &str) -> Listing {
     soon("the server list has an entry", try_look(address, host))

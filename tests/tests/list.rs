@@ -105,8 +105,7 @@ async fn a_server_that_is_down_still_has_an_entry() {
     assert!(words.contains("not running"), "{words}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_joins_while_the_agent_restarts_is_held_and_carried_through() {
+async fn hold_and_carry_through() {
     let lab = Lab::start().await;
     let server = Server::start("welcome").await;
     let tunnels = [format!("minecraft:{}", server.address)];
@@ -116,10 +115,25 @@ async fn who_joins_while_the_agent_restarts_is_held_and_carried_through() {
     let invite = host.invite.clone();
     // It falls silent rather than says goodbye.
     drop(host.agent);
-    let joined = tokio::spawn(async move { java::words(public, "x").await });
+    // Some say everything at once, others in pieces, as the game does.
+    let whole = tokio::spawn(async move { java::words(public, "x").await });
+    let pieces = tokio::spawn(async move { java::words_in_pieces(public, "x").await });
     let again = Host::start(invite, &tunnels);
     again.public("minecraft").await;
-    assert_eq!(soon("the player is let in", joined).await.unwrap(), "welcome");
+    for player in [whole, pieces] {
+        assert_eq!(soon("the player is let in", player).await.unwrap(), "welcome");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_while_the_agent_restarts_is_held_and_carried_through() {
+    hold_and_carry_through().await;
+}
+
+/// Here a task that waits without yielding would hang everything, as it once did.
+#[tokio::test]
+async fn who_is_held_lets_a_relay_with_one_thread_work() {
+    hold_and_carry_through().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,3 +84,36 @@ async fn a_server_that_cannot_be_started_is_told_at_once() {
     let words = soon("words", java::words(host.public("mc").await, "x")).await;
     assert!(words.contains("not running"), "{words}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bedrock_server_is_not_started_by_who_only_looks() {
+    let lab = Lab::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("commands");
+    let origin = loopback(free_ports(1).iter().next().unwrap());
+    let tunnel = Tunnel {
+        wake: Some(Wake {
+            on_join: note(&file, "start"),
+            on_idle: Vec::new(),
+            idle_after: Duration::from_secs(60),
+            start_timeout: Duration::from_secs(15),
+        }),
+        ..format!("be=bedrock:{origin}").parse().unwrap()
+    };
+    let host = Host::start_with(lab.invite("desk"), vec![tunnel]);
+    let public = host.public("be").await;
+    let player = tokio::net::UdpSocket::bind(loopback(0)).await.unwrap();
+    let ping = spawnpoint_sniff::raknet::Ping {
+        time: 1,
+        client: Some(2),
+        if_open: false,
+    };
+    let looker = tokio::net::UdpSocket::bind(loopback(0)).await.unwrap();
+    looker.send_to(&ping.encode(), public).await.unwrap();
+    // What comes after it is no ping, and shows that the ping has been seen.
+    player.send_to(b"\x05hello", public).await.unwrap();
+    until("the command runs", || !lines(&file).is_empty()).await;
+    assert_eq!(lines(&file).len(), 1);
+    let guests: Vec<_> = host.agent.guests().show().iter().map(|guest| guest.player).collect();
+    assert_eq!(guests, [player.local_addr().unwrap()], "whoever only looks is no guest");
+}

@@ -4,7 +4,7 @@
 mod handover;
 mod resume;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use spawnpoint_net::{
 };
 use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::control::{
-    Beside, Delivered, Hello, Message, Need, OpenedTunnel, TunnelRemove, TunnelReply, TunnelRequest, Unsupported,
-    Welcome,
+    Beside, Delivered, Hello, MAX_ADDRESS, Message, Need, OpenedTunnel, TunnelRemove, TunnelReply, TunnelRequest,
+    Unsupported, Welcome,
 };
 use spawnpoint_proto::frame::MAX_FRAME;
 use spawnpoint_proto::handshake::{Answer, Introduced};
@@ -446,12 +446,14 @@ impl Link {
         };
         match (reply.opened, reply.refused) {
             (Some(opened), refusal) => {
-                // What is open stays so; a change of it was refused.
+                let name = tunnel.name.clone();
+                self.opened(tunnel, &opened);
+                // What is open stays so; a change of it was refused, perhaps for now.
                 if let Some(refusal) = refusal {
                     let reason = refusal.code.as_str();
-                    tracing::warn!(tunnel = %tunnel.name, reason, text = refusal.text, "the tunnel stays as it was");
+                    tracing::warn!(tunnel = %name, reason, text = refusal.text, "the tunnel stays as it was");
+                    self.refused.insert(name, (refusal.code, refusal.text));
                 }
-                self.opened(tunnel, &opened);
             }
             (None, refusal) => {
                 if let Some((_, open)) = self.open.remove(&tunnel.name) {
@@ -497,7 +499,7 @@ impl Link {
             tunnel: name.to_string(),
             protocol: protocol.as_str(),
             public,
-            address: opened.address.clone(),
+            address: opened.address.clone().filter(|address| is_typable(address)),
             origin: Some(to),
         });
     }
@@ -520,9 +522,27 @@ impl Link {
     /// Follows a changed configuration; players of tunnels that stay are not touched.
     async fn change(&mut self, wanted: Vec<Tunnel>, writer: &mut ControlWriter) -> Result<(), LinkEnd> {
         let old = std::mem::replace(&mut self.wanted, wanted);
+        self.sleepers.retain(&self.wanted);
+        let is_moved = |tunnel: &Tunnel| {
+            let before = old.iter().find(|old| old.name == tunnel.name);
+            before.is_some_and(|before| !is_same_for_relay(before, tunnel))
+        };
+        let moved: HashSet<TunnelName> = self
+            .wanted
+            .iter()
+            .filter(|tunnel| is_moved(tunnel))
+            .map(|tunnel| tunnel.name.clone())
+            .collect();
+        // A port that lies beside one that moves moves with it.
+        let follows = |tunnel: &Tunnel| {
+            tunnel
+                .beside
+                .as_ref()
+                .is_some_and(|beside| moved.contains(&beside.tunnel))
+        };
         for tunnel in &old {
             let new = self.wanted.iter().find(|new| new.name == tunnel.name);
-            if new.is_some_and(|new| is_same_for_relay(new, tunnel)) {
+            if new.is_some_and(|new| is_same_for_relay(new, tunnel) && !follows(new)) {
                 continue;
             }
             self.refused.remove(&tunnel.name);
@@ -540,7 +560,7 @@ impl Link {
         for tunnel in self.wanted.clone() {
             let before = old
                 .iter()
-                .find(|old| old.name == tunnel.name && is_same_for_relay(old, &tunnel));
+                .find(|old| old.name == tunnel.name && is_same_for_relay(old, &tunnel) && !follows(&tunnel));
             match before {
                 Some(before) if *before == tunnel => {}
                 Some(before) if (&before.names, &before.away) != (&tunnel.names, &tunnel.away) => {
@@ -645,6 +665,11 @@ fn is_same_for_relay(one: &Tunnel, other: &Tunnel) -> bool {
         ..request(tunnel)
     };
     settled(one) == settled(other)
+}
+
+/// Whether what a relay says players can type is fit to be printed.
+fn is_typable(address: &str) -> bool {
+    address.len() <= MAX_ADDRESS && address.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn closed(error: &quinn::ConnectionError) -> LinkEnd {

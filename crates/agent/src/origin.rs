@@ -13,6 +13,7 @@ use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::stream::Purpose;
 use spawnpoint_proto::{ResetCode, TunnelName};
 use spawnpoint_sniff::proxy::{self, Addresses, Transport};
+use spawnpoint_sniff::raknet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
@@ -119,6 +120,12 @@ impl Origin {
             }
             _ => Err(sleeper.code()),
         }
+    }
+
+    /// Whether the server may sleep, and what would start it is only somebody's look at the server list.
+    pub fn sleeps_through(&self, packet: &[u8]) -> bool {
+        let may_sleep = self.sleeper.as_ref().is_some_and(|sleeper| !sleeper.is_known_up());
+        may_sleep && raknet::is_offline(packet)
     }
 
     /// Keeps a server that sleeps when nobody is there awake for a player.
@@ -274,6 +281,7 @@ impl Origin {
 
     /// The server does not take players; said once until it does again.
     pub fn is_down(&self, error: &io::Error) {
+        self.sleeper.iter().for_each(|sleeper| sleeper.is_silent());
         if !self.is_down.swap(true, Ordering::Relaxed) {
             tracing::warn!(tunnel = %self.tunnel, origin = %self.address, %error, "the game server does not take players: is it running?");
             let (tunnel, origin) = (self.tunnel.to_string(), self.address.to_string());

@@ -15,6 +15,9 @@ use spawnpoint_proto::{ResetCode, SessionId};
 use crate::guests::{Guest, Guests};
 use crate::tunnels::{OpenTunnel, OpenTunnels};
 
+/// A server answers within this what the relay asks for the server list.
+const LIST_DEADLINE: Duration = Duration::from_secs(15);
+
 /// A relay sends the header with the stream's first packet.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -150,7 +153,15 @@ pub(crate) async fn carry(tunnel: &OpenTunnel, hall: &Hall, entry: Entry, socket
         head: None,
     };
     let mut halves = Halves::default();
-    let end = entry.session.play(ends, &mut halves).await;
+    let playing = entry.session.play(ends, &mut halves);
+    let end = match purpose {
+        Purpose::Play => playing.await,
+        // An entry is one short answer; nobody plays under that name.
+        Purpose::List => match tokio::time::timeout(LIST_DEADLINE, playing).await {
+            Ok(end) => end,
+            Err(_) => SessionEnd::Expired,
+        },
+    };
     match end {
         SessionEnd::Finished => socket.finish(),
         _ => drop(socket),

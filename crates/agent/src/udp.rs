@@ -16,6 +16,7 @@ use spawnpoint_ops::Event;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
 use spawnpoint_proto::repair::is_repair;
 use spawnpoint_proto::{FlowId, Violation};
+use spawnpoint_sniff::raknet;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -73,8 +74,6 @@ struct Flow {
     pipe: Arc<Pipe>,
     tunnel: Arc<OpenTunnel>,
     visit: Visit,
-    /// Keeps the server from being stopped.
-    _awake: Option<Awake>,
     _task: DropGuard,
 }
 
@@ -84,7 +83,9 @@ struct Pipe {
     origin: Arc<Origin>,
     state: Mutex<PipeState>,
     /// How the server is told who the player is, once the socket is open.
-    introduction: OnceLock<Introduction>,
+    introduction: Mutex<Introduction>,
+    /// Keeps a server that sleeps from being stopped, once the player does more than look.
+    awake: OnceLock<Option<Awake>>,
     /// Bytes from and to the player.
     traffic: Arc<[AtomicU64; 2]>,
 }
@@ -173,6 +174,10 @@ impl Flows {
             let Some(tunnel) = self.tunnels.get(announcement.tunnel) else {
                 return self.drop_packet(DropReason::UnknownTunnel);
             };
+            if tunnel.origin.sleeps_through(&payload) {
+                // Whoever only looks wakes nobody.
+                return self.drop_packet(DropReason::OriginRefused);
+            }
             let entry = self.enter(flow, announcement, tunnel, None, scope);
             if let Err(reason) = mirror.open(now, flow, entry) {
                 return self.drop_packet(reason);
@@ -220,7 +225,8 @@ impl Flows {
         let pipe = Arc::new(Pipe {
             origin: tunnel.origin.clone(),
             state: Mutex::new(PipeState::Waiting(VecDeque::new())),
-            introduction: OnceLock::new(),
+            introduction: Mutex::new(Introduction::None),
+            awake: OnceLock::new(),
             traffic: visit.traffic.clone(),
         });
         let token = CancellationToken::new();
@@ -239,7 +245,6 @@ impl Flows {
             player: announced.player,
             pipe,
             visit,
-            _awake: tunnel.origin.enter(),
             tunnel,
             _task: token.drop_guard(),
         }
@@ -457,9 +462,23 @@ impl Pipe {
     }
 
     fn send_on(&self, socket: &UdpSocket, packet: &[u8]) -> Result<(), DropReason> {
-        match self.introduction.get() {
-            Some(Introduction::Every(header)) => self.send_plain(socket, &[header, packet].concat()),
-            _ => self.send_plain(socket, packet),
+        if !raknet::is_offline(packet) {
+            self.awake.get_or_init(|| self.origin.enter());
+        }
+        let header = {
+            let mut introduction = self.introduction.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*introduction {
+                Introduction::None | Introduction::Apart(_) => None,
+                Introduction::Every(header) => Some(header.clone()),
+                Introduction::First(_) => match std::mem::replace(&mut *introduction, Introduction::None) {
+                    Introduction::First(header) => Some(header),
+                    _ => None,
+                },
+            }
+        };
+        match header {
+            Some(header) => self.send_plain(socket, &[&header[..], packet].concat()),
+            None => self.send_plain(socket, packet),
         }
     }
 
@@ -491,17 +510,10 @@ impl Pipe {
             PipeState::Waiting(packets) => std::mem::take(packets),
             PipeState::Open(_) => VecDeque::new(),
         };
-        match &introduction {
-            Introduction::First(header) => {
-                if let Some(first) = waiting.front_mut() {
-                    *first = [&header[..], &first[..]].concat().into();
-                }
-            }
-            Introduction::Apart(header) => waiting.push_front(header.clone()),
-            Introduction::None | Introduction::Every(_) => {}
+        if let Introduction::Apart(header) = &introduction {
+            waiting.push_front(header.clone());
         }
-        // Fails only for a flow that is opened twice, which none is.
-        let _ = self.introduction.set(introduction);
+        *self.introduction.lock().unwrap_or_else(PoisonError::into_inner) = introduction;
         let failed = waiting
             .iter()
             .filter_map(|packet| self.send_on(&socket, packet).err())

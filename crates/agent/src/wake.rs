@@ -1,7 +1,8 @@
 //! Starting a game server because somebody joins, and stopping it because nobody is there: the commands, and the look whether the server answers.
 //!
 //! When is decided by `spawnpoint_core::wake`. Commands are the host's own, from the configuration; they run without a shell, with the tunnel's name and
-//! address in the environment, one at a time, and not for ever. A server that its command starts directly lives on when the agent ends.
+//! address in the environment, one at a time, and not for ever. A server that its command starts directly is a child of the agent: whoever ends all of the
+//! agent's processes, as systemd does with a unit, ends it too, which a command that asks a service manager for it spares it.
 
 use std::collections::HashMap;
 use std::process::Stdio;
@@ -30,13 +31,19 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// A command that stops a server is ended after this.
 const STOP_DEADLINE: Duration = Duration::from_secs(180);
 
+/// Where a server is, and how it is started and stopped.
+#[derive(PartialEq, Eq, Debug)]
+struct Setup {
+    origin: Origin,
+    config: Config,
+}
+
 /// A server that sleeps, or can.
 #[derive(Debug)]
 pub(crate) struct Sleeper {
     tunnel: TunnelName,
     protocol: Protocol,
-    origin: Origin,
-    config: Config,
+    setup: Mutex<Arc<Setup>>,
     clock: Clock,
     state: Mutex<Wake>,
     /// Changes whenever the state has.
@@ -52,22 +59,33 @@ pub(crate) struct Awake(Arc<Sleeper>);
 impl Sleeper {
     pub fn new(tunnel: TunnelName, protocol: Protocol, origin: Origin, config: Config) -> Self {
         let clock = Clock::default();
-        let idle_after = (!config.on_idle.is_empty()).then_some(config.idle_after);
         Self {
             tunnel,
             protocol,
-            origin,
-            state: Mutex::new(Wake::new(clock.now(), idle_after, config.start_timeout)),
-            config,
+            state: Mutex::new(Wake::new(clock.now(), idle_after(&config), config.start_timeout)),
+            setup: Mutex::new(Arc::new(Setup { origin, config })),
             clock,
             changed: watch::Sender::default(),
             start: Notify::new(),
         }
     }
 
+    /// Follows a changed configuration; who is there, and what the server does, stays.
+    fn set_up(&self, origin: Origin, config: Config) {
+        let setup = Setup { origin, config };
+        if *self.setup() == setup {
+            return;
+        }
+        self.change(|state| state.reconfigure(idle_after(&setup.config), setup.config.start_timeout));
+        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
+    }
+
     /// Runs the commands, as long as it is polled.
     pub async fn run(&self) {
         let mut changed = self.changed.subscribe();
+        if self.answers(None).await {
+            self.is_up();
+        }
         loop {
             changed.mark_unchanged();
             let next = self.state().poll_timeout();
@@ -103,6 +121,13 @@ impl Sleeper {
         }
     }
 
+    /// The server does not answer any more.
+    pub fn is_silent(&self) {
+        if self.state().is_up() {
+            self.change(Wake::on_silence);
+        }
+    }
+
     /// Whether the server is known to answer.
     pub fn is_known_up(&self) -> bool {
         self.state().is_up()
@@ -127,9 +152,10 @@ impl Sleeper {
             changed.mark_unchanged();
             let joining = self.state().on_unanswered_join(self.clock.now());
             if joining == Joining::Start {
-                self.start.notify_one();
                 self.changed.send_replace(());
+                // Before the start, so that one which fails at once is noticed.
                 changed.mark_unchanged();
+                self.start.notify_one();
             }
             match tokio::time::timeout_at(deadline, changed.changed()).await {
                 Ok(_) if self.state().is_up() => return Ok(()),
@@ -142,16 +168,20 @@ impl Sleeper {
     }
 
     async fn start_server(&self) {
-        let tunnel = &self.tunnel;
+        let (tunnel, setup) = (&self.tunnel, self.setup());
+        let config = &setup.config;
+        if self.answers(None).await {
+            return self.change(|state| state.on_answer(self.clock.now()));
+        }
         tracing::info!(%tunnel, "somebody joins: the game server is started");
-        let mut child = match self.command(&self.config.on_join).spawn() {
+        let mut child = match self.command(&setup, &config.on_join).spawn() {
             Ok(child) => child,
             Err(error) => {
-                tracing::error!(%tunnel, command = self.config.on_join.first(), %error, "the game server cannot be started");
+                tracing::error!(%tunnel, command = config.on_join.first(), %error, "the game server cannot be started");
                 return self.change(Wake::on_start_failed);
             }
         };
-        let deadline = Instant::now() + self.config.start_timeout;
+        let deadline = Instant::now() + config.start_timeout;
         let mut exited = None;
         while Instant::now() < deadline {
             if self.answers(exited).await {
@@ -161,13 +191,13 @@ impl Sleeper {
             if exited.is_none() {
                 exited = child.try_wait().ok().flatten().map(|status| status.success());
                 if exited == Some(false) {
-                    tracing::error!(%tunnel, command = self.config.on_join.first(), "the command that starts the game server has failed");
+                    tracing::error!(%tunnel, command = config.on_join.first(), "the command that starts the game server has failed");
                     return self.change(Wake::on_start_failed);
                 }
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        tracing::error!(%tunnel, seconds = self.config.start_timeout.as_secs(), "the game server did not answer in time");
+        tracing::error!(%tunnel, seconds = config.start_timeout.as_secs(), "the game server did not answer in time");
         // One that is still running after this has not become a server.
         end(&mut child).await;
         self.change(Wake::on_start_failed);
@@ -175,23 +205,26 @@ impl Sleeper {
 
     /// Whether the server takes players. UDP tells nothing, so there the command's own end does, or a while without one.
     async fn answers(&self, exited: Option<bool>) -> bool {
+        let setup = self.setup();
+        let origin = &setup.origin;
         match self.protocol {
             Protocol::Tcp => {
-                let look = TcpStream::connect((self.origin.host.as_str(), self.origin.port));
+                let look = TcpStream::connect((origin.host.as_str(), origin.port));
                 matches!(tokio::time::timeout(LOOK_DEADLINE, look).await, Ok(Ok(_)))
             }
-            Protocol::Udp => exited == Some(true) || is_bound(&self.origin).await,
+            Protocol::Udp => exited == Some(true) || is_bound(origin).await,
         }
     }
 
     async fn stop_server(&self) {
-        let tunnel = &self.tunnel;
+        let (tunnel, setup) = (&self.tunnel, self.setup());
+        let config = &setup.config;
         tracing::info!(%tunnel, "nobody is there: the game server is stopped");
-        match self.command(&self.config.on_idle).spawn() {
+        match self.command(&setup, &config.on_idle).spawn() {
             Ok(mut child) => match tokio::time::timeout(STOP_DEADLINE, child.wait()).await {
                 Ok(Ok(status)) if status.success() => {}
                 Ok(_) => {
-                    tracing::error!(%tunnel, command = self.config.on_idle.first(), "the command that stops the game server has failed")
+                    tracing::error!(%tunnel, command = config.on_idle.first(), "the command that stops the game server has failed")
                 }
                 Err(_) => {
                     tracing::error!(%tunnel, "the command that stops the game server took too long");
@@ -199,20 +232,20 @@ impl Sleeper {
                 }
             },
             Err(error) => {
-                tracing::error!(%tunnel, command = self.config.on_idle.first(), %error, "the game server cannot be stopped");
+                tracing::error!(%tunnel, command = config.on_idle.first(), %error, "the game server cannot be stopped");
             }
         }
         self.change(Wake::on_stopped);
     }
 
-    fn command(&self, words: &[String]) -> Command {
+    fn command(&self, setup: &Setup, words: &[String]) -> Command {
         let mut words = words.iter();
         // The configuration holds no empty command.
         let mut command = Command::new(words.next().map_or("", String::as_str));
         command
             .args(words)
             .env("SPAWNPOINT_TUNNEL", self.tunnel.as_str())
-            .env("SPAWNPOINT_ORIGIN", self.origin.to_string())
+            .env("SPAWNPOINT_ORIGIN", setup.origin.to_string())
             .env_remove("SPAWNPOINT_INVITE")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -228,6 +261,10 @@ impl Sleeper {
         self.changed.send_replace(());
     }
 
+    fn setup(&self) -> Arc<Setup> {
+        self.setup.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, Wake> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -238,6 +275,11 @@ impl Drop for Awake {
         let now = self.0.clock.now();
         self.0.change(|state| state.on_leave(now));
     }
+}
+
+/// After how long without players a server is stopped, if it ever is.
+fn idle_after(config: &Config) -> Option<Duration> {
+    (!config.on_idle.is_empty()).then_some(config.idle_after)
 }
 
 /// Whether somebody on this machine has the server's UDP port: then it cannot be had. Of another machine nothing can be told.
@@ -274,6 +316,18 @@ impl Sleepers {
         }
     }
 
+    /// Forgets the servers of tunnels that are not there any more.
+    pub fn retain(&self, wanted: &[Tunnel]) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|name, entry| {
+            let is_wanted = wanted.iter().any(|tunnel| tunnel.name == *name);
+            if !is_wanted {
+                entry.token.cancel();
+            }
+            is_wanted
+        });
+    }
+
     /// The server of `tunnel`, if it sleeps.
     pub fn of(&self, tunnel: &Tunnel) -> Option<Arc<Sleeper>> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -284,7 +338,8 @@ impl Sleepers {
             return None;
         };
         if let Some(known) = all.get(&tunnel.name) {
-            if known.sleeper.config == *config && known.sleeper.origin == tunnel.origin {
+            if known.sleeper.protocol == tunnel.protocol {
+                known.sleeper.set_up(tunnel.origin.clone(), config.clone());
                 return Some(known.sleeper.clone());
             }
             known.token.cancel();

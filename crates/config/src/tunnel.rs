@@ -24,6 +24,9 @@ use crate::report::nearest;
 /// Where a game server is looked for unless another host is named.
 const LOCAL: &str = "127.0.0.1";
 
+/// Bytes of names and texts of all tunnels, so that they fit into a hello beside everything else.
+const MAX_TEXTS: usize = 4 * 1024;
+
 /// The most ports that one range may have.
 const MAX_RANGE: u16 = 64;
 
@@ -177,6 +180,9 @@ pub enum TunnelError {
     /// More tunnels than one agent can have.
     #[error("{0} tunnels are too many: an agent has at most {MAX_TUNNELS}")]
     TooMany(usize),
+    /// More text than fits into what an agent says of itself.
+    #[error("the names and texts of all tunnels together have {0} bytes, and may have {MAX_TEXTS}")]
+    TooLong(usize),
     /// Two tunnels with one name.
     #[error("two tunnels are named `{0}`: give one of them another name")]
     DuplicateName(TunnelName),
@@ -213,6 +219,14 @@ impl Tunnel {
         let tunnels: Vec<Self> = tunnels.iter().flat_map(Self::expand).collect();
         if tunnels.len() > MAX_TUNNELS {
             return Err(TunnelError::TooMany(tunnels.len()));
+        }
+        let texts = tunnels.iter().map(|tunnel| {
+            let names: usize = tunnel.names.iter().map(|name| name.name().as_str().len() + 4).sum();
+            names + tunnel.away.as_ref().map_or(0, String::len)
+        });
+        let texts = texts.sum();
+        if texts > MAX_TEXTS {
+            return Err(TunnelError::TooLong(texts));
         }
         let (mut names, mut ports) = (HashSet::new(), HashSet::new());
         tunnels.iter().try_for_each(|tunnel| {

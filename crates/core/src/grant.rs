@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use spawnpoint_proto::{Protocol, RefusalCode};
 
-use crate::hostname::Pattern;
+use crate::hostname::{Hostname, Pattern};
 use crate::port::PortSet;
 
 /// A moment of the calendar, in seconds since 1970-01-01 UTC.
@@ -105,6 +105,14 @@ impl Grant {
     /// Whether a tunnel of this host may have `name`, beside what every tunnel has of the relay's own domain.
     pub fn allows_name(&self, name: &Pattern) -> bool {
         self.hostnames.iter().any(|granted| granted.covers(name))
+    }
+
+    /// Whether a tunnel of this host may have `name`, which may lie under the relay's own `domain`: what allows that must lie there itself, since a name
+    /// around it says nothing of the hosts in it.
+    pub fn allows_name_within(&self, name: &Pattern, domain: &Hostname) -> bool {
+        let is_inside = |pattern: &Pattern| pattern.name().is_within(domain);
+        let mut granted = self.hostnames.iter().filter(|granted| granted.covers(name));
+        granted.any(|granted| !is_inside(name) || is_inside(granted))
     }
 
     /// Checks a tunnel with this `protocol` and, when it asks for a certain one, this public `port`.

@@ -20,6 +20,9 @@ const MIN_ID: usize = 4;
 /// Ids that are known of one client: a server has a few in use at a time.
 const MAX_IDS: usize = 8;
 
+/// A client that is known by no more than its IP address has said nothing for this long.
+const LONG_SILENCE: Duration = Duration::from_secs(2);
+
 /// Clients at one IP address, a household's or a school's, of whom one is looked for.
 const MAX_NEIGHBOURS: usize = 16;
 
@@ -82,6 +85,11 @@ impl<T: Copy> Pins<T> {
     /// Where a packet from `client` goes.
     pub fn get(&mut self, now: Time, client: SocketAddr) -> Option<T> {
         let pin = self.by_address.get_mut(&client)?;
+        if now.since(pin.last) > self.idle {
+            // Whoever has the address by now is somebody else.
+            self.forget(client);
+            return None;
+        }
         pin.last = now;
         Some(pin.target)
     }
@@ -114,7 +122,13 @@ impl<T: Copy> Pins<T> {
         true
     }
 
-    /// The server of `client` has named the connection `id`.
+    /// Whether `id` is one of the connection that `client` has.
+    pub fn has(&self, client: SocketAddr, id: &[u8]) -> bool {
+        let pin = self.by_address.get(&client);
+        pin.is_some_and(|pin| Id::new(id).is_some_and(|id| pin.ids.contains(&id)))
+    }
+
+    /// The connection of `client` is also called `id`.
     pub fn learn(&mut self, client: SocketAddr, id: &[u8]) {
         let (Some(id), Some(pin)) = (Id::new(id), self.by_address.get_mut(&client)) else {
             return;
@@ -142,7 +156,7 @@ impl<T: Copy> Pins<T> {
             Some(client) => client,
             None => self.last_silent(now, to.ip())?,
         };
-        if !self.is_silent(now, &from) || self.by_address.contains_key(&to) {
+        if !self.is_silent_for(SILENCE, now, &from) || self.by_address.contains_key(&to) {
             return None;
         }
         let mut pin = self.unlist(from)?;
@@ -166,15 +180,17 @@ impl<T: Copy> Pins<T> {
         self.by_address.is_empty()
     }
 
-    fn is_silent(&self, now: Time, client: &SocketAddr) -> bool {
+    fn is_silent_for(&self, time: Duration, now: Time, client: &SocketAddr) -> bool {
         let pin = self.by_address.get(client);
-        pin.is_some_and(|pin| now.since(pin.last) >= SILENCE)
+        pin.is_some_and(|pin| now.since(pin.last) >= time)
     }
 
     /// The client at `ip` that has fallen silent last, where there are few in all.
     fn last_silent(&self, now: Time, ip: IpAddr) -> Option<SocketAddr> {
         let there = self.by_ip.get(&ip).filter(|there| there.len() <= MAX_NEIGHBOURS)?;
-        let silent = there.iter().filter(|client| self.is_silent(now, client));
+        let silent = there
+            .iter()
+            .filter(|client| self.is_silent_for(LONG_SILENCE, now, client));
         silent
             .max_by_key(|client| self.by_address.get(client).map(|pin| pin.last))
             .copied()
@@ -277,8 +293,13 @@ mod tests {
         pins.pin(at(0), client(1), 1);
         pins.pin(at(0), client(2), 2);
         pins.get(at(100), client(1));
-        pins.get(at(800), client(2));
-        assert_eq!(pins.follow(at(902), client(3), b"unheard of"), Some((client(1), 1)));
+        assert_eq!(
+            pins.follow(at(1999), client(3), b"unheard of"),
+            None,
+            "not for a moment's silence"
+        );
+        pins.get(at(2000), client(2));
+        assert_eq!(pins.follow(at(2102), client(3), b"unheard of"), Some((client(1), 1)));
         pins.check();
     }
 
@@ -306,6 +327,11 @@ mod tests {
         assert_eq!(
             (pins.get(at(61_000), client(1)), pins.get(at(61_000), client(2))),
             (Some(1), None)
+        );
+        assert_eq!(
+            pins.get(at(200_000), client(4)),
+            None,
+            "an address is somebody else's after a while"
         );
         pins.check();
     }

@@ -89,6 +89,19 @@ impl Wake {
         self.phase = Phase::Up;
     }
 
+    /// The server that was up does not answer any more.
+    pub fn on_silence(&mut self) {
+        if matches!(self.phase, Phase::Up) {
+            self.phase = Phase::Unknown;
+        }
+    }
+
+    /// Other times count from here on; who is there, and what the server does, stays.
+    pub const fn reconfigure(&mut self, idle_after: Option<Duration>, start_timeout: Duration) {
+        self.idle_after = idle_after;
+        self.start_timeout = start_timeout;
+    }
+
     /// The server could not be started.
     pub fn on_start_failed(&mut self) {
         if matches!(self.phase, Phase::Starting(_)) {
@@ -192,6 +205,16 @@ mod tests {
         assert_eq!(wake.on_unanswered_join(at(121)), Joining::Start);
         wake.on_start_failed();
         assert_eq!(wake.on_unanswered_join(at(122)), Joining::Start);
+    }
+
+    #[test]
+    fn a_server_that_went_by_itself_is_started_again() {
+        let mut wake = wake();
+        wake.on_answer(at(0));
+        wake.on_silence();
+        assert_eq!(wake.on_unanswered_join(at(1)), Joining::Start);
+        wake.on_silence();
+        assert!(wake.is_starting(), "one that is being started is silent for a while");
     }
 
     #[test]

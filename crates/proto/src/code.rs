@@ -176,6 +176,8 @@ codes! {
         NameNotGranted = 12, "name_not_granted";
         /// Another host, or another tunnel of this one, has a host name that the tunnel wants.
         NameTaken = 13, "name_taken";
+        /// Another agent of the same host, perhaps one that is gone, has a host name that the tunnel wants.
+        NameBusy = 14, "name_busy";
     }
 }
 
@@ -184,7 +186,7 @@ impl RefusalCode {
     pub const fn can_heal(self) -> bool {
         matches!(
             self,
-            Self::PortBusy | Self::PoolExhausted | Self::Draining | Self::Internal | Self::Unknown
+            Self::PortBusy | Self::NameBusy | Self::PoolExhausted | Self::Draining | Self::Internal | Self::Unknown
         )
     }
 }

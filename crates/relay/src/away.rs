@@ -60,7 +60,10 @@ impl Presence {
             Self::Asleep => texts.asleep.clone(),
             Self::Down => texts.down.clone(),
             Self::Offline(Some(since)) => texts.offline.replace("{ago}", &ago(since, unix_now())),
-            Self::Offline(None) => texts.offline.split(", last seen").next().unwrap_or_default().to_owned(),
+            Self::Offline(None) => {
+                let known = texts.offline.split(", last seen").next().unwrap_or_default();
+                known.replace("{ago}", "some time")
+            }
             Self::Unknown => texts.unknown.clone(),
         }
     }

@@ -21,7 +21,7 @@ use crate::list::Lists;
 const PREFIXES: usize = 65_536;
 
 /// Players who may be heard at the same time, before it is known whom they want.
-const MAX_HEARING: u32 = 4_096;
+pub(crate) const MAX_HEARING: u32 = 4_096;
 
 /// Agents that may be in their handshake: in all, from one address, and how often from one address.
 const HANDSHAKES: Limits = Limits {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use spawnpoint_core::admission::{DenyReason, Permit};
+use spawnpoint_core::admission::{DenyReason, HostPlaces, Permit};
 use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::{PublicPort, Route};
 use spawnpoint_net::{BindError, LocalSocket, PacketBuffers, PacketSocket, TaskScope, bind_tcp, bind_udp, canonical};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::away::Presence;
-use crate::context::Context;
+use crate::context::{Context, MAX_HEARING};
 use crate::hearing::{Door, Lobby};
 use crate::link::Link;
 use crate::list::is_listed;
@@ -45,6 +45,8 @@ pub(crate) struct Exposure {
     socket: PublicSocket,
     /// Who is where, on a shared port for packets.
     clients: Clients,
+    /// Places for players who are heard.
+    places: Arc<HostPlaces>,
     /// Players who are heard, or told why they cannot enter.
     talking: Arc<TaskScope>,
     /// The task that takes players, while it may.
@@ -119,6 +121,10 @@ impl Exposure {
             routes,
             socket,
             clients: Clients::new(context.config.players.udp_idle),
+            places: Arc::new(HostPlaces::new(match door {
+                Door::Own(_) => MAX_HEARING / 8,
+                Door::Shared(_) => MAX_HEARING / 2,
+            })),
             talking: Arc::new(TaskScope::new(parent)),
             taking: None,
         }
@@ -135,6 +141,7 @@ impl Exposure {
                     routes,
                     door: self.door,
                     scope: Arc::downgrade(&self.talking),
+                    places: self.places.clone(),
                 };
                 scope.spawn(Doorman(Arc::new(lobby)).accept(listener));
             }
@@ -292,7 +299,9 @@ impl Receiver {
                     return;
                 }
                 match target {
-                    Some(udp) => udp.on_player_packet(player, local, packet, &via),
+                    Some(udp) => {
+                        udp.on_player_packet(player, local, packet, &via);
+                    }
                     None => self.drop_packet(),
                 }
             });

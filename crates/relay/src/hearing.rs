@@ -10,11 +10,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use spawnpoint_core::admission::{DenyReason, Permit};
+use spawnpoint_core::admission::{DenyReason, HostPlaces, Permit};
 use spawnpoint_core::hostname::Hostname;
 use spawnpoint_core::route::{PublicPort, Route};
 use spawnpoint_net::{LocalSocket, TaskScope, canonical};
 use spawnpoint_proto::Dialect;
+use spawnpoint_proto::stream::Purpose;
 use spawnpoint_sniff::minecraft::{self, First, Handshake, LEGACY_PAUSE, Listing, Next, legacy, status};
 use spawnpoint_sniff::{Progress, http, proxy, tls};
 use tokio::sync::watch;
@@ -32,6 +33,12 @@ use crate::tunnel::Tunnel;
 
 /// The most that a player may say before it is clear where they go.
 const MAX_HEAD: usize = 20 * 1024;
+
+/// Whoever has had a pong asks for another within this, or has all they wanted.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Between a route and the tunnel that it leads to lies one turn of the link's task.
+const TUNNEL_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often a player is let in, at most, when link after link is lost under them.
 const TRIES: u8 = 3;
@@ -60,6 +67,8 @@ enum Lost {
     Gone,
     /// What they say makes no sense here; the word.
     Nonsense(&'static str),
+    /// Who they turned out to be may not come in.
+    Denied(DenyReason),
 }
 
 impl From<std::io::Error> for Lost {
@@ -76,6 +85,8 @@ pub(crate) struct Lobby {
     pub door: Door,
     /// The tasks of those who are heard; they end with the port.
     pub scope: Weak<TaskScope>,
+    /// Places for those who are heard here, so that a flood at one port leaves the others theirs.
+    pub places: Arc<HostPlaces>,
 }
 
 /// A player who is heard.
@@ -126,7 +137,7 @@ impl Lobby {
         let context = &self.context;
         let permit = match is_proxy {
             true => None,
-            false => match context.hearing.admit(context.clock.now(), player.ip(), &context.anyone) {
+            false => match context.hearing.admit(context.clock.now(), player.ip(), &self.places) {
                 Ok(permit) => Some(permit),
                 // Whoever comes too often gets no conversation out of it.
                 Err(reason) => return context.metrics.denied(reason.as_str()),
@@ -156,6 +167,7 @@ impl Hearing {
         let said = match tokio::time::timeout_at(deadline, self.hear()).await {
             Ok(Ok(said)) => said,
             Ok(Err(Lost::Gone)) => return self.context.metrics.denied("gone"),
+            Ok(Err(Lost::Denied(reason))) => return self.context.metrics.denied(reason.as_str()),
             Ok(Err(Lost::Nonsense(what))) => {
                 tracing::debug!(player = %self.player, reason = what, "a player said nothing that makes sense");
                 return self.context.metrics.denied("bad_hello");
@@ -218,10 +230,9 @@ impl Hearing {
             self.player = canonical(addresses.source);
         }
         let context = &self.context;
-        let admitted = context
-            .hearing
-            .admit(context.clock.now(), self.player.ip(), &context.anyone);
-        self.permit = Some(admitted.map_err(|reason| Lost::Nonsense(reason.as_str()))?);
+        let places = &self.lobby.places;
+        let admitted = context.hearing.admit(context.clock.now(), self.player.ip(), places);
+        self.permit = Some(admitted.map_err(Lost::Denied)?);
         Ok(())
     }
 
@@ -288,7 +299,7 @@ impl Hearing {
     /// Takes the player to a server that speaks first, or has no words for them.
     async fn take(self, route: &Route<Arc<Link>>) {
         match enter(&self.context, route, self.player.ip()) {
-            Ok((link, tunnel, permit)) => self.carry(link, tunnel, permit, route),
+            Ok((link, tunnel, permit)) => self.carry(link, tunnel, permit, route, Purpose::Play),
             Err(reason) => {
                 self.context.metrics.denied(reason.as_str());
                 if self.door == Door::Shared(Dialect::Http) {
@@ -321,7 +332,7 @@ impl Hearing {
     }
 
     /// Hands the player to their tunnel.
-    fn carry(self, link: Arc<Link>, tunnel: Arc<Tunnel>, permit: Permit, route: &Route<Arc<Link>>) {
+    fn carry(self, link: Arc<Link>, tunnel: Arc<Tunnel>, permit: Permit, route: &Route<Arc<Link>>, purpose: Purpose) {
         let Self {
             socket,
             player,
@@ -335,7 +346,7 @@ impl Hearing {
         let is_known = route.dialect == Some(Dialect::Minecraft);
         let tries = tries.checked_sub(1).filter(|_| is_known);
         let again = tries.map(|tries| Again { lobby, tries });
-        let visitor = Visitor::heard(socket, player, head.freeze(), again);
+        let visitor = Visitor::heard(socket, player, head.freeze(), purpose, again);
         tunnel.scope.spawn(async move {
             tcp::carry(&inner, link, visitor, game.as_deref(), permit).await;
         });
@@ -355,9 +366,25 @@ impl Hearing {
                 ..
             })
         );
-        match is_list && !self.context.config.players.list_cache.is_zero() {
-            true => self.show_list(&route, &first, consumed).await,
-            false => self.join(name.as_deref(), route).await,
+        match (is_list, self.context.config.players.list_cache.is_zero()) {
+            (true, false) => self.show_list(&route, &first, consumed).await,
+            (true, true) => self.pass_list(&route).await,
+            (false, _) => self.join(name.as_deref(), route).await,
+        }
+    }
+
+    /// Lets somebody who only looks look at the server itself.
+    async fn pass_list(self, route: &Route<Arc<Link>>) {
+        match enter(&self.context, route, self.player.ip()) {
+            Ok((link, tunnel, permit)) => self.carry(link, tunnel, permit, route, Purpose::List),
+            Err(DenyReason::NoAgent) => {
+                let presence = presence_of(&self.context, route);
+                self.refuse_at(route, presence).await;
+            }
+            Err(reason) => {
+                self.context.metrics.denied(reason.as_str());
+                self.refuse_for(reason).await;
+            }
         }
     }
 
@@ -369,28 +396,37 @@ impl Hearing {
             let _ = tokio::time::timeout(AGAIN_PAUSE, self.routes.changed()).await;
         }
         loop {
-            match enter(&self.context, &route, self.player.ip()) {
-                Ok((link, tunnel, permit)) => match link.connection() {
-                    Some((connection, _)) if connection.close_reason().is_none() => {
-                        self.context.lists.of(route.host, &route.name).is_stale();
-                        return self.carry(link, tunnel, permit, &route);
-                    }
-                    _ => drop(permit),
-                },
-                Err(DenyReason::NoAgent) if !route.is_gone => {}
-                Err(DenyReason::NoAgent) => {
+            let link = route.target.as_ref().map(|(link, _)| link.clone());
+            let is_up = |link: &Arc<Link>| {
+                let connection = link.connection();
+                connection.is_some_and(|(connection, _)| connection.close_reason().is_none())
+            };
+            let is_here = link.as_ref().is_some_and(is_up);
+            // Whoever waits is not counted as new each time they look.
+            let entered = match is_here || route.is_gone {
+                true => enter(&self.context, &route, self.player.ip()),
+                false => Err(DenyReason::NoAgent),
+            };
+            match entered {
+                Ok((link, tunnel, permit)) => {
+                    self.context.lists.of(route.host, &route.name).is_stale();
+                    return self.carry(link, tunnel, permit, &route, Purpose::Play);
+                }
+                Err(DenyReason::NoAgent) if route.is_gone => {
                     self.context.metrics.denied(DenyReason::NoAgent.as_str());
                     let presence = presence_of(&self.context, &route);
                     return self.refuse_at(&route, presence).await;
                 }
+                Err(DenyReason::NoAgent) => {}
                 Err(reason) => {
                     self.context.metrics.denied(reason.as_str());
                     return self.refuse_for(reason).await;
                 }
             }
-            let link = route.target.as_ref().map(|(link, _)| link.clone());
             let back = async {
                 match &link {
+                    // The link is here, and its tunnel will be in a moment.
+                    Some(_) if is_here => tokio::time::sleep(TUNNEL_PAUSE).await,
                     Some(link) => link.carried().await,
                     None => std::future::pending().await,
                 }
@@ -471,7 +507,8 @@ impl Hearing {
             let decode = |head: &[u8]| status::Query::decode(head).map_err(minecraft::Violation::as_str);
             let mut is_told = false;
             // The game asks once; others who look at servers ask again on the same connection.
-            while let Ok((query, length)) = self.until(decode).await {
+            let mut patience = LIST_DEADLINE;
+            while let Ok(Ok((query, length))) = tokio::time::timeout(patience, self.until(decode)).await {
                 self.head.advance(length);
                 match query {
                     status::Query::Request if is_told => return Err(Lost::Nonsense("unexpected_packet")),
@@ -482,12 +519,12 @@ impl Hearing {
                     status::Query::Ping(number) => {
                         tokio::time::sleep(way).await;
                         status::Reply::Pong(number).encode(&mut reply);
+                        patience = ASK_AGAIN;
                     }
                 }
                 refuse::write(self.socket.get(), &reply.split()).await?;
             }
         }
-        drop(self.permit.take());
         if let Some(socket) = self.socket.into_inner() {
             refuse::say(socket, &reply).await;
         }

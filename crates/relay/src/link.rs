@@ -553,8 +553,26 @@ impl LinkTask {
                 .check(request.protocol, port.or(request.public_port), pool)
             {
                 gone.push((name.clone(), self.grant_text(code, request)));
+            } else if let Err((RefusalCode::NameNotGranted, text)) = self.settle(request).await {
+                gone.push((name.clone(), text));
             }
         }
+        // A port that lies beside one that moves moves with it, and after it.
+        for (name, (request, _)) in &self.requests {
+            let leader = request.beside.as_ref().map(|beside| &beside.tunnel);
+            let is_moved = gone.iter().any(|(moved, _)| Some(moved) == leader);
+            if is_moved && !gone.iter().any(|(moved, _)| moved == name) {
+                gone.push((
+                    name.clone(),
+                    "the port beside which it lies is granted no more".to_owned(),
+                ));
+            }
+        }
+        gone.sort_by_key(|(name, _)| {
+            self.requests
+                .get(name)
+                .is_some_and(|(request, _)| request.beside.is_some())
+        });
         for (name, text) in gone {
             let request = self.requests.get(&name).map(|(request, _)| request.clone());
             self.close(&name).await;
@@ -589,6 +607,10 @@ impl LinkTask {
         }
         self.count();
         self.touch().await;
+        let is_welcome = match context.hosts.host(self.host.id).await {
+            Ok(host) => host.is_some_and(|host| host.is_welcome(unix_now())),
+            Err(_) => true,
+        };
         let (reason, code, back) = match &end {
             End::Lost(_) if let Some(code) = link.closing.get() => (code.as_str(), None, back_after(*code)),
             End::Lost(error) if said_goodbye(error) => (lost_reason(error), None, Return::Perhaps),
@@ -624,6 +646,11 @@ impl LinkTask {
         if matches!(end, End::Close(CloseCode::TakenOver)) {
             self.registry.bury(link.id).await;
         }
+        // A host with a new invite comes back with that.
+        let back = match back {
+            Return::Never if is_welcome => Return::Perhaps,
+            back => back,
+        };
         self.registry.detach(link.id, back).await;
         if !self.registry.is_linked(link.host).await {
             context.metrics.forget_link(&link.host_name);

@@ -112,6 +112,11 @@ impl Lists {
         state.known.listing = listing.or(state.known.listing.take());
     }
 
+    /// Forgets a tunnel that is nobody's any more.
+    pub fn forget(&self, host: HostNumber, tunnel: &TunnelName) {
+        self.all().remove(&(host, tunnel.clone()));
+    }
+
     /// Forgets the tunnels that are neither open nor to be kept.
     pub fn retain(&self, is_kept: impl Fn(HostNumber, &TunnelName) -> bool) {
         // One that is open may not be in the directory yet, or not any more.
@@ -157,6 +162,7 @@ impl List {
     pub fn gone(&self, now: UnixTime) -> Option<Arc<str>> {
         let mut state = self.state();
         state.seen = Some(now);
+        state.fresh = Vec::new();
         state.unnoted.take()
     }
 
@@ -196,6 +202,8 @@ impl List {
                         return Err(Presence::Down);
                     }
                 }
+                // A tunnel that is closing asks nobody any more.
+                Next::Ask(_) if question.tunnel.scope.token().is_cancelled() => return Err(Presence::Reconnecting),
                 Next::Ask(asking) => self.ask(question, asking),
             }
         }
@@ -253,6 +261,8 @@ impl List {
         let json = match outcome {
             Ok(json) => json,
             Err(presence) => {
+                // Whatever game asks next is told the same.
+                state.fresh = Vec::new();
                 state.silence = Some((presence, now));
                 return;
             }

@@ -89,7 +89,7 @@ impl Pings {
         let pong = Pong {
             time: ping.time,
             // Told apart by address, and there is only one server at ours.
-            server: u64::from(via.port.unwrap_or_default()),
+            server: via.socket.local_addr().map_or(0, |address| address.port().into()),
             id,
         };
         pong.encode().ok()

@@ -102,13 +102,22 @@ impl Concierge {
     /// A packet; never waits.
     pub fn on_packet(&mut self, client: SocketAddr, local: Option<IpAddr>, packet: &[u8]) {
         let now = self.context.clock.now();
-        let known = self.clients.pins().get(now, client);
+        let header = LongHeader::decode(packet);
+        let known = {
+            let mut pins = self.clients.pins();
+            // A client that begins another connection on the same socket may want another server.
+            let is_new = header.as_ref().is_some_and(|header| {
+                header.is_initial && quic::is_supported(header.version) && !pins.has(client, header.destination)
+            });
+            pins.get(now, client).filter(|_| !is_new)
+        };
         if let Some(target) = known {
-            return self.forward(target, client, local, packet);
+            self.forward(target, client, local, packet);
+            return;
         }
-        match LongHeader::decode(packet) {
+        match header {
             Some(header) if header.is_initial && quic::is_supported(header.version) => {
-                self.on_initial(now, client, local, packet);
+                self.on_initial(now, client, local, packet, header.destination);
             }
             Some(header) => self.on_stray(now, client, local, packet, header.destination),
             None => {
@@ -131,7 +140,7 @@ impl Concierge {
         self.forward(target, client, local, packet);
     }
 
-    fn on_initial(&mut self, now: Time, client: SocketAddr, local: Option<IpAddr>, packet: &[u8]) {
+    fn on_initial(&mut self, now: Time, client: SocketAddr, local: Option<IpAddr>, packet: &[u8], id: &[u8]) {
         while let Some((oldest, since)) = self.order.front().copied() {
             let is_over = now.since(since) > PENDING || self.order.len() > MAX_PENDING;
             if !is_over {
@@ -171,13 +180,19 @@ impl Concierge {
         let Some(target) = target else {
             return self.context.metrics.denied("unknown_name");
         };
-        if !self.clients.pins().pin(now, client, target) {
-            return self.context.metrics.denied("players_of_relay");
-        }
+        let mut is_in = false;
         for packet in pending.packets {
-            self.forward(target, client, local, &packet);
+            is_in |= self.forward(target, client, local, &packet);
         }
-        self.forward(target, client, local, packet);
+        is_in |= self.forward(target, client, local, packet);
+        // Nothing is kept for an address before it was admitted.
+        if is_in {
+            let mut pins = self.clients.pins();
+            match pins.pin(now, client, target) {
+                true => pins.learn(client, id),
+                false => self.context.metrics.denied("players_of_relay"),
+            }
+        }
     }
 
     /// The tunnel that a client wants who named `name`.
@@ -194,11 +209,13 @@ impl Concierge {
         })
     }
 
-    fn forward(&self, target: PublicPort, client: SocketAddr, local: Option<IpAddr>, packet: &[u8]) {
-        match self.tunnel(target) {
-            Some(udp) => udp.on_player_packet(client, local, packet, &self.via),
-            None => self.context.metrics.denied("no_agent"),
-        }
+    /// Hands a packet to its tunnel; returns whether the client is in.
+    fn forward(&self, target: PublicPort, client: SocketAddr, local: Option<IpAddr>, packet: &[u8]) -> bool {
+        let Some(udp) = self.tunnel(target) else {
+            self.context.metrics.denied("no_agent");
+            return false;
+        };
+        udp.on_player_packet(client, local, packet, &self.via)
     }
 
     fn tunnel(&self, target: PublicPort) -> Option<Arc<UdpTunnel>> {

@@ -55,6 +55,10 @@ pub(crate) async fn write(socket: &TcpStream, mut words: &[u8]) -> std::io::Resu
 async fn converse(socket: &mut TcpStream, mut refusal: Refusal, head: &[u8]) -> std::io::Result<()> {
     let mut input = [0; 1024];
     let mut step = refusal.on_bytes(head);
+    if step.then == Then::ReadBriefly {
+        // Whoever has read this much has waited for more.
+        step = refusal.on_pause();
+    }
     loop {
         let Step { reply, then } = step;
         socket.write_all(&reply).await?;

@@ -32,6 +32,9 @@ pub(crate) struct Visitor {
     player: SocketAddr,
     /// What the player had said before it was known where they go.
     said: Bytes,
+    /// The first that the player has said in all, until the server answers.
+    head: Vec<u8>,
+    purpose: Purpose,
     again: Option<Again>,
     /// Bytes from and to the player, once they are in.
     meters: Option<Arc<[SessionMeter; 2]>>,
@@ -44,15 +47,17 @@ impl Visitor {
             socket: Some(socket),
             player,
             said: Bytes::new(),
+            head: Vec::new(),
+            purpose: Purpose::Play,
             again: None,
             meters: None,
         }
     }
 
     /// A player who has `said` something, and whom that allows to be heard `again`.
-    pub fn heard(socket: LocalSocket, player: SocketAddr, said: Bytes, again: Option<Again>) -> Self {
+    pub fn heard(socket: LocalSocket, player: SocketAddr, said: Bytes, purpose: Purpose, again: Option<Again>) -> Self {
         let mut visitor = Self::silent(socket, player);
-        (visitor.said, visitor.again) = (said, again);
+        (visitor.said, visitor.purpose, visitor.again) = (said, purpose, again);
         visitor
     }
 
@@ -68,10 +73,9 @@ impl Visitor {
 
     /// Whether the server has said nothing, and the player nothing more than is known here.
     fn is_unanswered(&self) -> bool {
-        let said = self.said.len() as u64;
-        self.meters
-            .as_ref()
-            .is_none_or(|meters| (meters[0].total(), meters[1].total()) == (said, 0))
+        let said = self.head.len() as u64;
+        let is_silent = |meters: &Arc<[SessionMeter; 2]>| (meters[0].total(), meters[1].total()) == (said, 0);
+        self.meters.as_ref().is_none_or(is_silent)
     }
 }
 
@@ -80,7 +84,11 @@ impl Drop for Visitor {
         if self.is_unanswered()
             && let (Some(socket), Some(again)) = (self.socket.take(), self.again.take())
         {
-            again.hear(socket, self.player, self.said.clone());
+            let said = match self.meters {
+                Some(_) => std::mem::take(&mut self.head).into(),
+                None => self.said.clone(),
+            };
+            again.hear(socket, self.player, said);
         }
     }
 }
@@ -96,12 +104,13 @@ pub(crate) async fn carry(tunnel: &Tunnel, link: Arc<Link>, mut visitor: Visitor
         tunnel: tunnel.id,
         player,
         local: canonical(socket.local_addr().unwrap_or(player)),
-        purpose: Purpose::Play,
+        purpose: visitor.purpose,
     };
     let entry = Entry::begin(link, opening);
     entry.session.set_socket(&socket);
     drop(socket);
     if !visitor.said.is_empty() {
+        tunnel.bytes[0].inc_by(visitor.said.len() as u64);
         entry.session.begin_with(visitor.said.clone());
     }
     if tokio::time::timeout(entry.link.patience, open(&entry)).await.is_err() {
@@ -141,16 +150,17 @@ pub(crate) async fn carry_on(
     visitor.meters = Some(meters.clone());
     entry.note(&seat, &meters);
     let [up, down] = &*meters;
-    let mut head = Vec::new();
-    if refuse::has_words(game) && entry.session.is_fresh() {
-        head.reserve_exact(visitor.said.len() + HEAD);
-        head.extend_from_slice(&visitor.said);
+    if entry.session.is_fresh() && (refuse::has_words(game) || visitor.again.is_some()) {
+        visitor.head.reserve_exact(visitor.said.len() + HEAD);
+        visitor.head.extend_from_slice(&visitor.said);
     }
+    visitor.said = Bytes::new();
+    let head = &mut visitor.head;
     let ends = Ends {
         socket: &socket,
         outgoing: up,
         incoming: down,
-        head: (head.capacity() > 0).then_some(&mut head),
+        head: (head.capacity() > 0).then_some(head),
     };
     let mut halves = Halves::default();
     let end = entry.session.play(ends, &mut halves).await;
@@ -167,7 +177,7 @@ pub(crate) async fn carry_on(
         SessionEnd::Finished => visitor.take().into_iter().for_each(LocalSocket::finish),
         SessionEnd::RemoteReset(code) if is_unanswered => {
             if let Some(socket) = visitor.take() {
-                refuse(tunnel, socket, game, refusal(tunnel, code), &head).await;
+                refuse(tunnel, socket, game, refusal(tunnel, code), &visitor.head).await;
             }
         }
         _ => drop(visitor.take()),

@@ -124,8 +124,8 @@ impl UdpTunnel {
         self.opened.notify_one();
     }
 
-    /// A packet from a player; never waits.
-    pub fn on_player_packet(&self, player: SocketAddr, local: Option<IpAddr>, packet: &[u8], via: &Via) {
+    /// A packet from a player; never waits. Returns whether the player is in.
+    pub fn on_player_packet(&self, player: SocketAddr, local: Option<IpAddr>, packet: &[u8], via: &Via) -> bool {
         let now = self.context.clock.now();
         let mut table = self.table();
         let known = table.on_player_packet(now, player, packet.len());
@@ -134,11 +134,12 @@ impl UdpTunnel {
             None => {
                 if let Err(reason) = self.open(&mut table, now, player, local, via) {
                     drop(table);
-                    return self.drop_packet(reason);
+                    self.drop_packet(reason);
+                    return false;
                 }
                 match table.on_player_packet(now, player, packet.len()) {
                     Some(known) => known,
-                    None => return,
+                    None => return false,
                 }
             }
         };
@@ -149,6 +150,7 @@ impl UdpTunnel {
             player,
         });
         self.outbox.push_packet(known.flow, announced, packet, known.packet);
+        true
     }
 
     /// A player has come to another address.

@@ -63,7 +63,7 @@ pub trait Directory: Send + Sync {
     /// [`StoreError::NoSuchHost`]; [`StoreError::HostRevoked`], since a new token alone would not let it in.
     fn rotate(&self, name: &HostName, token: &SecretHash) -> Result<()>;
 
-    /// Replaces the grant of a live host.
+    /// Replaces the grant of a live host, and takes the names from it that it allows no more.
     ///
     /// # Errors
     /// [`StoreError::NoSuchHost`]; [`StoreError::HostRevoked`].

@@ -145,9 +145,9 @@ impl LinkTask {
             match self.registry.open(self.link.id, spec).await {
                 Ok(opened) => return self.opened(asked, port, opened, names),
                 Err(OpenFailure::NameTaken(name)) => {
-                    let text =
-                        format!("the name {name} is open for another tunnel of this host: give it to one of them");
-                    return self.refuse(request, RefusalCode::NameTaken, &text);
+                    self.give_back(request, owned).await;
+                    let (code, text) = self.taken(&name);
+                    return self.refuse(request, code, &text);
                 }
                 Err(OpenFailure::PortBusy(error)) => {
                     // An address that players know is waited for, not replaced; a fresh one can be any.
@@ -243,6 +243,21 @@ impl LinkTask {
         })
     }
 
+    /// What to answer to a tunnel that wants a name which is open for another one of its host.
+    fn taken(&self, name: &Pattern) -> (RefusalCode, String) {
+        let has_it = |(_, id): &(TunnelRequest, TunnelId)| {
+            self.link
+                .tunnel(*id)
+                .is_some_and(|tunnel| tunnel.names().contains(name))
+        };
+        let text = format!("the name {name} is open for another tunnel of this host: give it to one of them");
+        match self.requests.values().any(has_it) {
+            true => (RefusalCode::NameTaken, text),
+            // Another agent of this host, or its ghost, has it; that passes.
+            false => (RefusalCode::NameBusy, text),
+        }
+    }
+
     async fn change_names(&self, asked: &TunnelRequest, wanted: &[Pattern], tunnel: &Tunnel) -> Result<(), Refusal> {
         let names = self.claim(asked, wanted).await.map_err(|error| {
             let code = match error {
@@ -251,14 +266,20 @@ impl LinkTask {
             };
             Refusal::new(code, &describe(&error))
         })?;
+        let before = tunnel.names();
         let renamed = self
             .registry
             .rename(self.link.id, asked.name.clone(), names.clone())
             .await;
+        if renamed.is_err()
+            && let Err(error) = self.claim(asked, &before).await
+        {
+            tracing::error!(error = %describe(&error), "a tunnel's names could not be given back");
+        }
         renamed.map_err(|failure| match failure {
             OpenFailure::NameTaken(name) => {
-                let text = format!("the name {name} is open for another tunnel of this host");
-                Refusal::new(RefusalCode::NameTaken, &text)
+                let (code, text) = self.taken(&name);
+                Refusal::new(code, &text)
             }
             _ => Refusal::new(RefusalCode::Internal, "the relay's book of ports does not allow it"),
         })?;
@@ -294,6 +315,7 @@ impl LinkTask {
                 .release(self.host.id, own.tunnel.clone(), own.protocol)
                 .await
                 .map_err(failed)?;
+            self.context.lists.forget(self.link.host, &own.tunnel);
             self.context.metrics.forget_tunnel(&TunnelLabels {
                 host: self.link.host_name.clone(),
                 tunnel: own.tunnel.to_string(),
@@ -320,6 +342,7 @@ impl LinkTask {
                     .map_err(|error| describe(&error))
             }
             None => {
+                self.context.lists.forget(self.link.host, &request.name);
                 let released = hosts
                     .release(self.host.id, request.name.clone(), request.protocol)
                     .await;

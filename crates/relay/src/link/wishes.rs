@@ -79,6 +79,14 @@ impl LinkTask {
                     self.host.name
                 ));
             }
+            if let Some(domain) = &self.context.config.domain
+                && !self.host.grant.allows_name_within(&name, domain)
+                && names::of_host(&self.context.config, &self.host.name).is_none_or(|own| !name.name().is_within(&own))
+            {
+                return Err(format!(
+                    "{name} lies under this relay's own {domain}, where each host has its own name: the operator can grant it as such"
+                ));
+            }
             wanted.push(name);
         }
         if !wanted.is_empty() && (self.context.config.domain.is_none() || dialect_of(request).is_none()) {

@@ -50,6 +50,7 @@ const MIGRATIONS: &[&str] = &[
         host INTEGER NOT NULL,
         tunnel TEXT NOT NULL,
         protocol TEXT NOT NULL,
+        granted INTEGER NOT NULL,
         PRIMARY KEY (name, dialect),
         FOREIGN KEY (host, tunnel, protocol) REFERENCES reservations (host, tunnel, protocol) ON DELETE CASCADE
     ) STRICT, WITHOUT ROWID;

@@ -247,6 +247,7 @@ impl Directory for SqliteDirectory {
     fn set_grant(&self, name: &HostName, grant: &Grant) -> Result<()> {
         let columns = Columns::new(grant);
         self.change_live(name, |transaction, id| {
+            name::restrict(transaction, id, grant)?;
             transaction
                 .prepare_cached("UPDATE hosts SET protocols = ?, ports = ?, hostnames = ?, max_players = ?, expires = ? WHERE id = ?")?
                 .execute(params![columns.protocols, columns.ports, columns.hostnames, columns.max_players, columns.expires, id])
@@ -357,7 +358,7 @@ impl Directory for SqliteDirectory {
             }
             name::retain(transaction, host, tunnel, dialect, &names).map_err(fail)?;
             for name in &names {
-                name::take(transaction, host, tunnel, name, dialect).map_err(fail)?;
+                name::take(transaction, host, tunnel, name, dialect, wanted.contains(name)).map_err(fail)?;
             }
             Ok(names)
         })

@@ -1,6 +1,7 @@
 //! Who has which host name.
 
 use rusqlite::{OptionalExtension, Transaction, params};
+use spawnpoint_core::grant::Grant;
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_proto::{Dialect, TunnelName};
 
@@ -37,6 +38,7 @@ pub(super) fn take(
     tunnel: &TunnelName,
     name: &Pattern,
     dialect: Dialect,
+    is_granted: bool,
 ) -> rusqlite::Result<()> {
     let text = name.to_string();
     // A revoked host gives a name up in every dialect, so that it is never two hosts'.
@@ -45,10 +47,28 @@ pub(super) fn take(
         .execute(params![text, host.0])?;
     transaction
         .prepare_cached(
-            "INSERT INTO names (name, dialect, host, tunnel, protocol) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT (name, dialect) DO UPDATE SET host = excluded.host, tunnel = excluded.tunnel, protocol = excluded.protocol",
+            "INSERT INTO names (name, dialect, host, tunnel, protocol, granted) VALUES (?, ?, ?, ?, ?, ?)
+             ON CONFLICT (name, dialect) DO UPDATE SET host = excluded.host, tunnel = excluded.tunnel, protocol = excluded.protocol,
+                 granted = excluded.granted",
         )?
-        .execute(params![text, dialect.as_str(), host.0, tunnel.as_str(), dialect.protocol().as_str()])?;
+        .execute(params![text, dialect.as_str(), host.0, tunnel.as_str(),
+            dialect.protocol().as_str(),
+            is_granted])?;
+    Ok(())
+}
+
+/// Takes from a host the names that it has by its grant, and by this one has no more.
+pub(super) fn restrict(transaction: &Transaction<'_>, host: i64, grant: &Grant) -> rusqlite::Result<()> {
+    let had: Vec<String> = transaction
+        .prepare_cached("SELECT DISTINCT name FROM names WHERE host = ? AND granted")?
+        .query_map([host], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let is_allowed = |name: &String| name.parse().is_ok_and(|name| grant.allows_name(&name));
+    for name in had.iter().filter(|name| !is_allowed(name)) {
+        transaction
+            .prepare_cached("DELETE FROM names WHERE host = ? AND name = ?")?
+            .execute(params![host, name])?;
+    }
     Ok(())
 }
 

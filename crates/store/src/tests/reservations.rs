@@ -339,9 +339,20 @@ fn a_name_is_one_hosts_until_it_is_given_up() {
     );
     let taken = claim(attic, &mc, Dialect::Tls, &["a.org"], &[]);
     assert!(matches!(taken, Err(ClaimError::Taken { .. })), "in whatever dialect");
+    // So does one whose grant allows the name no more; what it has without a grant stays.
+    let narrow = Grant {
+        hostnames: vec![pattern("*.b.org")],
+        ..Grant::default()
+    };
+    store.set_grant(&name("desk"), &narrow).unwrap();
+    assert_eq!(
+        claim(attic, &mc, Dialect::Tls, &["a.org"], &[]).unwrap(),
+        [pattern("a.org")]
+    );
+    assert!(claim(attic, &mc, Dialect::Http, &["desk.x"], &[]).is_err());
     // A revoked host gives way, in every dialect.
     store.revoke(&name("desk"), UnixTime(9)).unwrap();
-    assert_eq!(claim(attic, &mc, java, &["a.org"], &[]).unwrap(), [pattern("a.org")]);
+    assert_eq!(claim(attic, &mc, java, &["desk.x"], &[]).unwrap(), [pattern("desk.x")]);
     let mine = |host| {
         store
             .entries()
@@ -355,7 +366,10 @@ fn a_name_is_one_hosts_until_it_is_given_up() {
         .unwrap();
     store.note_listing(attic, &mc, Protocol::Tcp, "{}").unwrap();
     let entry = store.entry(attic, &mc, Protocol::Tcp).unwrap().unwrap();
-    assert_eq!((entry.port, entry.names.as_slice()), (101, &[pattern("a.org")][..]));
+    assert_eq!(
+        (entry.port, entry.names.as_slice()),
+        (101, &[pattern("a.org"), pattern("desk.x")][..])
+    );
     assert_eq!(
         (entry.away.as_deref(), entry.listing.as_deref()),
         (Some("back soon"), Some("{}"))
