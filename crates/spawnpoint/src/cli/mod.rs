@@ -11,6 +11,9 @@ mod relay;
 use clap::Subcommand;
 use spawnpoint_config::ConfigError;
 
+/// Tasks that a single thread serves before it looks for packets again.
+const LOOK_EVERY: u32 = 16;
+
 /// What can be asked of the program.
 #[derive(Subcommand)]
 pub enum Command {
@@ -83,8 +86,19 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     // A connection is one task's work, so a second thread gives it nothing but wake-ups: on two cores one thread costs a sixth less for each gigabyte and
     // each packet. On larger machines several hosts share the work. The game server, or the kernel, has use for the rest.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((cores / 2).max(1))
-        .enable_all()
-        .build()
+    let mut builder = match cores / 2 {
+        0 | 1 => {
+            // One thread has nobody to wake, and no queue that others reach into. It looks for packets more often than the runtime would by itself: who loads
+            // keeps it busy, and who plays waits less.
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.event_interval(LOOK_EVERY);
+            builder
+        }
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    builder.enable_all().build()
 }
