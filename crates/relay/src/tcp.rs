@@ -42,8 +42,9 @@ pub(crate) struct Visitor {
 
 impl Visitor {
     /// A player who has said nothing that was read.
-    pub const fn silent(socket: LocalSocket, player: SocketAddr) -> Self {
-        Self {
+    pub fn silent(socket: LocalSocket, player: SocketAddr) -> Box<Self> {
+        // In a room of its own, since a future that hands it on would have room for it twice.
+        Box::new(Self {
             socket: Some(socket),
             player,
             said: Bytes::new(),
@@ -51,11 +52,17 @@ impl Visitor {
             purpose: Purpose::Play,
             again: None,
             meters: None,
-        }
+        })
     }
 
     /// A player who has `said` something, and whom that allows to be heard `again`.
-    pub fn heard(socket: LocalSocket, player: SocketAddr, said: Bytes, purpose: Purpose, again: Option<Again>) -> Self {
+    pub fn heard(
+        socket: LocalSocket,
+        player: SocketAddr,
+        said: Bytes,
+        purpose: Purpose,
+        again: Option<Again>,
+    ) -> Box<Self> {
         let mut visitor = Self::silent(socket, player);
         (visitor.said, visitor.purpose, visitor.again) = (said, purpose, again);
         visitor
@@ -94,7 +101,13 @@ impl Drop for Visitor {
 }
 
 /// Carries one new player until the session ends.
-pub(crate) async fn carry(tunnel: &Tunnel, link: Arc<Link>, mut visitor: Visitor, game: Option<&str>, permit: Permit) {
+pub(crate) async fn carry(
+    tunnel: &Tunnel,
+    link: Arc<Link>,
+    mut visitor: Box<Visitor>,
+    game: Option<&str>,
+    permit: Permit,
+) {
     let Some(socket) = visitor.socket() else { return };
     let player = visitor.player;
     let seat = Seat::take(&tunnel.context, &tunnel.labels, player, permit);
@@ -126,7 +139,8 @@ pub(crate) async fn carry(tunnel: &Tunnel, link: Arc<Link>, mut visitor: Visitor
         drop(entry);
         seat.leave(code.as_str(), 0, 0);
         if let Some(socket) = visitor.take() {
-            refuse(tunnel, socket, game, refusal(tunnel, code), &visitor.said).await;
+            // Few need it, and everybody's task would have room for it.
+            Box::pin(refuse(tunnel, socket, game, refusal(tunnel, code), &visitor.said)).await;
         }
         return;
     }
@@ -138,7 +152,7 @@ pub(crate) async fn carry(tunnel: &Tunnel, link: Arc<Link>, mut visitor: Visitor
 pub(crate) async fn carry_on(
     tunnel: &Tunnel,
     entry: Entry,
-    mut visitor: Visitor,
+    mut visitor: Box<Visitor>,
     game: Option<&str>,
     mut seat: Seat,
     before: [u64; 2],
@@ -177,7 +191,8 @@ pub(crate) async fn carry_on(
         SessionEnd::Finished => visitor.take().into_iter().for_each(LocalSocket::finish),
         SessionEnd::RemoteReset(code) if is_unanswered => {
             if let Some(socket) = visitor.take() {
-                refuse(tunnel, socket, game, refusal(tunnel, code), &visitor.head).await;
+                // Few need it, and everybody's task would have room for it.
+                Box::pin(refuse(tunnel, socket, game, refusal(tunnel, code), &visitor.head)).await;
             }
         }
         _ => drop(visitor.take()),
