@@ -30,6 +30,7 @@ domain = "{DOMAIN}"
 minecraft = "{{minecraft}}"
 tls = "{{tls}}"
 http = "{{http}}"
+quic = "{{quic}}"
 
 [players]
 bind = "{LOOPBACK}"
@@ -112,7 +113,7 @@ class DomainRelay(Relay):
     name = "relay with a domain"
 
     def _configure(self):
-        self.shared = {dialect: (LOOPBACK, free_port()) for dialect in ("minecraft", "tls", "http")}
+        self.shared = {dialect: (LOOPBACK, free_port()) for dialect in ("minecraft", "tls", "http", "quic")}
         self._file = self._lab.folder / "relay.toml"
         self._file.write_text(RELAY_TOML.format(
             listen=free_port(), admin=free_port(), data=self._data, first=self._ports[0], last=self._ports[-1],

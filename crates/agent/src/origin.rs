@@ -114,7 +114,7 @@ impl Origin {
             (Err(code), Some(sleeper)) => (code, sleeper),
         };
         match (refused, purpose) {
-            (ResetCode::OriginRefused | ResetCode::OriginTimeout, Purpose::Play) => {
+            (ResetCode::OriginRefused | ResetCode::OriginTimeout | ResetCode::OriginUnreachable, Purpose::Play) => {
                 sleeper.wake().await?;
                 self.try_connect(player, local).await
             }
