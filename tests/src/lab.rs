@@ -42,7 +42,7 @@ pub struct Host {
 }
 
 impl Lab {
-    /// A relay with small numbers: everything on loopback, any free port for agents, a pool of free public ports, no admin listener.
+    /// A relay with small numbers: everything on loopback, a free port for agents, a pool of free public ports, no admin listener.
     pub async fn start() -> Self {
         Self::with(|_| {}).await
     }
@@ -50,7 +50,8 @@ impl Lab {
     /// As [`Lab::start`], with changes to the configuration.
     pub async fn with(change: impl FnOnce(&mut RelayConfig)) -> Self {
         let mut config = RelayConfig {
-            listen: loopback(0),
+            // Not one that the kernel would give to somebody else while the relay is stopped.
+            listen: loopback(free_ports(1).iter().next().unwrap()),
             admin: None,
             ..RelayConfig::default()
         };
@@ -75,7 +76,6 @@ impl Lab {
     pub async fn start_again(&mut self) {
         let relay = Relay::start(self.config.clone(), self.data.path(), self.heard.events()).await;
         let relay = relay.unwrap_or_else(|error| panic!("the relay does not start: {error:#}"));
-        self.config.listen = relay.info().listen;
         self.relay = Some(relay);
     }
 

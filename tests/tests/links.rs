@@ -84,6 +84,19 @@ async fn a_restarted_relay_keeps_identity_and_addresses_and_its_agents_return() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_has_stopped_has_left_its_port() {
+    for _ in 0..20 {
+        let (mut lab, echo) = (Lab::start().await, origins::echo().await);
+        let host = lab.host("desk", &[&format!("game=tcp:{echo}")]).await;
+        play(host.public("game").await).await;
+        let listen = lab.relay().info().listen;
+        host.stop().await;
+        lab.stop().await;
+        std::net::UdpSocket::bind(listen).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_keeps_its_port_while_others_come_and_go() {
     let (lab, echo) = (Lab::start().await, origins::echo().await);
     let tunnel = format!("game=tcp:{echo}");

@@ -15,6 +15,7 @@ use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
 use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
 use quinn_proto::HashedConnectionIdGenerator;
 use spawnpoint_core::tuning::{Congestion, Tuning};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::congestion::PathControl;
 use crate::listen::BindError;
@@ -110,6 +111,8 @@ pub struct RelayEndpoint {
     /// Another descriptor of the same socket.
     socket: std::net::UdpSocket,
     deafness: Arc<Deafness>,
+    /// Cancelled when QUIC has let go of the socket.
+    released: CancellationToken,
 }
 
 /// Whether a socket is deaf, and who waits for it to hear again.
@@ -148,11 +151,13 @@ impl RelayEndpoint {
         let deafness = Arc::new(Deafness::default());
         deafness.is_deaf.store(is_silent, Ordering::Relaxed);
         let runtime = Arc::new(quinn::TokioRuntime);
+        let released = CancellationToken::new();
         let wrapped = Arc::new(SilentSocket {
             socket: runtime
                 .wrap_udp_socket(socket.try_clone().map_err(failed)?)
                 .map_err(failed)?,
             deafness: deafness.clone(),
+            _released: released.clone().drop_guard(),
         });
         let endpoint =
             quinn::Endpoint::new_with_abstract_socket(config, Some(server), wrapped, runtime).map_err(failed)?;
@@ -160,12 +165,26 @@ impl RelayEndpoint {
             endpoint,
             socket,
             deafness,
+            released,
         })
     }
 
     /// The socket, to hand over.
     pub const fn socket(&self) -> &std::net::UdpSocket {
         &self.socket
+    }
+
+    /// Lets go of the socket; its port is free when this returns. QUIC keeps it until every connection is gone, nobody has the endpoint any more, and its
+    /// task has noticed.
+    pub async fn release(self) {
+        let Self {
+            endpoint,
+            socket,
+            released,
+            ..
+        } = self;
+        drop((endpoint, socket));
+        released.cancelled().await;
     }
 
     /// Takes nothing from the socket any more; what is said here still leaves by it.
@@ -191,6 +210,7 @@ impl RelayEndpoint {
 struct SilentSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     deafness: Arc<Deafness>,
+    _released: DropGuard,
 }
 
 impl AsyncUdpSocket for SilentSocket {

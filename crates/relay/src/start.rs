@@ -401,7 +401,7 @@ impl Relay {
         self.context.players.active()
     }
 
-    /// Stops with grace: nobody new, agents are told, players may stay for `patience`, or until `hurry` is done.
+    /// Stops with grace: its ports are free when this returns. Nobody new, agents are told, players may stay for `patience`, or until `hurry` is done.
     pub async fn stop(self, patience: Duration, hurry: impl Future<Output = ()>) {
         let context = &self.context;
         let mut drain = Drain::default();
@@ -439,6 +439,7 @@ impl Relay {
             .close(var(CloseCode::Shutdown.number()), b"shutdown");
         let _ = tokio::time::timeout(CLOSE_DEADLINE, self.agents.endpoint.wait_idle()).await;
         self.scope.close(CLOSE_DEADLINE).await;
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, self.agents.release()).await;
         context.events.emit(Event::Stopped {
             reason: "stopped on request".to_owned(),
         });
