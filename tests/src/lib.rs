@@ -8,6 +8,7 @@
     reason = "a test's helper panics as its report, and its tasks end with the test's runtime"
 )]
 
+pub mod bedrock;
 pub mod crowd;
 mod heard;
 pub mod java;

@@ -5,12 +5,11 @@
     reason = "a test panics as its report"
 )]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_sniff::minecraft::Next;
-use spawnpoint_sniff::raknet;
+use spawnpoint_tests::bedrock;
 use spawnpoint_tests::java::{self, Server};
 use spawnpoint_tests::{Host, Lab, loopback, soon, until};
 use tokio::net::UdpSocket;
@@ -157,87 +156,18 @@ async fn old_games_see_the_entry_too() {
     }
 }
 
-/// A Bedrock server that counts the pings it gets.
-async fn bedrock(motd: &'static str) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
-    let socket = UdpSocket::bind(loopback(0)).await.unwrap();
-    let (address, count) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-    let counter = count.clone();
-    tokio::spawn(async move {
-        let mut buffer = [0; 1500];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-            let Ok(ping) = raknet::Ping::decode(&buffer[..length]) else {
-                continue;
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
-            let listing = raknet::Listing {
-                edition: "MCPE".into(),
-                motd: motd.into(),
-                protocol: 800,
-                version: "1.21.80".into(),
-                online: 3,
-                max: 20,
-                ..raknet::Listing::default()
-            };
-            let pong = raknet::Pong {
-                time: ping.time,
-                server: 7,
-                id: listing.to_string(),
-            };
-            socket.send_to(&pong.encode().unwrap(), from).await.unwrap();
-        }
-    });
-    (address, count)
-}
-
-fn ping() -> bytes::Bytes {
-    raknet::Ping {
-        time: 4711,
-        client: Some(1),
-        if_open: false,
-    }
-    .encode()
-}
-
-/// What a Bedrock player's list shows; asks again until there is an answer.
-async fn look_bedrock(public: std::net::SocketAddr) -> raknet::Listing {
-    let socket = UdpSocket::bind(loopback(0)).await.unwrap();
-    socket.connect(public).await.unwrap();
-    let mut buffer = [0; 1500];
-    let asked = soon("a pong", async {
-        loop {
-            // Nobody listens while a relay restarts.
-            let _ = socket.send(&ping()).await;
-            let answer = tokio::time::timeout(Duration::from_millis(200), socket.recv(&mut buffer)).await;
-            if let Ok(Ok(length)) = answer {
-                return length;
-            }
-        }
-    });
-    let length = asked.await;
-    let pong = raknet::Pong::decode(&buffer[..length]).unwrap();
-    assert_eq!(pong.time, 4711);
-    raknet::Listing::parse(&pong.id).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bedrock_entry_outlives_its_agent_and_the_relay() {
     let mut lab = Lab::start().await;
-    let (origin, _) = bedrock("Our Realm").await;
-    let host = lab.host("desk", &[&format!("bedrock:{origin}")]).await;
+    let server = bedrock::Server::start("Our Realm").await;
+    let host = lab.host("desk", &[&format!("bedrock:{}", server.address)]).await;
     let public = host.public("bedrock").await;
-    let entry = look_bedrock(public).await;
+    let entry = bedrock::look(public).await;
     assert_eq!((entry.motd.as_str(), entry.online), ("Our Realm", 3));
     host.stop().await;
     let offline = async || {
-        soon("the entry says so", async {
-            loop {
-                let entry = look_bedrock(public).await;
-                if entry.level.contains("offline") {
-                    break assert_eq!((entry.motd.as_str(), entry.online, entry.max), ("Our Realm", 0, 20));
-                }
-            }
-        })
-        .await;
+        let entry = bedrock::look_until(public, |entry| entry.level.contains("offline")).await;
+        assert_eq!((entry.motd.as_str(), entry.online, entry.max), ("Our Realm", 0, 20));
     };
     offline().await;
     lab.stop().await;
@@ -246,16 +176,38 @@ async fn a_bedrock_entry_outlives_its_agent_and_the_relay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bedrock_server_that_is_down_still_has_an_entry() {
+    let lab = Lab::start().await;
+    let server = bedrock::Server::start("Our Realm").await;
+    let origin = server.address;
+    let tunnel = Tunnel {
+        away: Some("Back at eight".to_owned()),
+        ..format!("bedrock:{origin}").parse().unwrap()
+    };
+    let host = Host::start_with(lab.invite("desk"), vec![tunnel]);
+    let public = host.public("bedrock").await;
+    assert_eq!(bedrock::look(public).await.online, 3);
+    server.stop().await;
+    let entry = bedrock::look_until(public, |entry| entry.online == 0).await;
+    assert_eq!(
+        (entry.motd.as_str(), entry.level.as_str()),
+        ("Our Realm", "Back at eight")
+    );
+    let _server = bedrock::Server::start_at(origin, "Again").await;
+    bedrock::look_until(public, |entry| entry.motd == "Again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_bedrock_pings_stays_at_the_relay() {
     let lab = Lab::start().await;
-    let (origin, asked) = bedrock("calm").await;
-    let host = lab.host("desk", &[&format!("bedrock:{origin}")]).await;
+    let server = bedrock::Server::start("calm").await;
+    let host = lab.host("desk", &[&format!("bedrock:{}", server.address)]).await;
     let public = host.public("bedrock").await;
-    look_bedrock(public).await;
+    bedrock::look(public).await;
     let began = std::time::Instant::now();
     let socket = UdpSocket::bind(loopback(0)).await.unwrap();
     for _ in 0..5_000 {
-        socket.send_to(&ping(), public).await.unwrap();
+        socket.send_to(&bedrock::ping(), public).await.unwrap();
         tokio::task::yield_now().await;
     }
     // The answers that come show that the flood has been read.
@@ -268,10 +220,6 @@ async fn a_flood_of_bedrock_pings_stays_at_the_relay() {
     }
     let seconds = began.elapsed().as_secs() as usize + 1;
     let most = 21 + 20 * seconds;
-    assert!(
-        asked.load(Ordering::Relaxed) <= most,
-        "{} of {most}",
-        asked.load(Ordering::Relaxed)
-    );
+    assert!(server.asked() <= most, "{} of {most}", server.asked());
     assert!((1..=most + 100 + 100 * seconds).contains(&answers), "{answers}");
 }

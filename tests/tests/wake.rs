@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use spawnpoint_config::tunnel::{Tunnel, Wake};
 use spawnpoint_sniff::minecraft::Next;
+use spawnpoint_tests::bedrock;
 use spawnpoint_tests::java::{self, Server};
 use spawnpoint_tests::{Host, Lab, free_ports, loopback, soon, until};
 
@@ -102,14 +103,11 @@ async fn a_bedrock_server_is_not_started_by_who_only_looks() {
     };
     let host = Host::start_with(lab.invite("desk"), vec![tunnel]);
     let public = host.public("be").await;
+    let entry = bedrock::look(public).await;
+    assert!(entry.level.contains("Join to wake it"), "{}", entry.level);
     let player = tokio::net::UdpSocket::bind(loopback(0)).await.unwrap();
-    let ping = spawnpoint_sniff::raknet::Ping {
-        time: 1,
-        client: Some(2),
-        if_open: false,
-    };
     let looker = tokio::net::UdpSocket::bind(loopback(0)).await.unwrap();
-    looker.send_to(&ping.encode(), public).await.unwrap();
+    looker.send_to(&bedrock::ping(), public).await.unwrap();
     // What comes after it is no ping, and shows that the ping has been seen.
     player.send_to(b"\x05hello", public).await.unwrap();
     until("the command runs", || !lines(&file).is_empty()).await;

@@ -17,13 +17,14 @@ use spawnpoint_net::{
 };
 use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::control::{
-    Beside, Delivered, Hello, MAX_ADDRESS, Message, Need, OpenedTunnel, TunnelRemove, TunnelReply, TunnelRequest,
-    Unsupported, Welcome,
+    Beside, Delivered, Hello, MAX_ADDRESS, Message, Need, OpenedTunnel, OriginState, TunnelRemove, TunnelReply,
+    TunnelRequest, Unsupported, Welcome,
 };
 use spawnpoint_proto::frame::MAX_FRAME;
 use spawnpoint_proto::handshake::{Answer, Introduced};
 use spawnpoint_proto::{
-    AgentId, CloseCode, LinkId, RefusalCode, RejectCode, Ticket, TunnelName, VERSIONS, Violation, host_port,
+    AgentId, CloseCode, LinkId, RefusalCode, RejectCode, ResetCode, Ticket, TunnelId, TunnelName, VERSIONS, Violation,
+    host_port,
 };
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -155,6 +156,9 @@ pub(crate) struct Link {
     /// While no carrier is up: drops with it what ends the sessions in time.
     parked: Option<(tokio::time::Instant, DropGuard)>,
 }
+
+/// What was said of game servers: why one does not answer.
+type Silences = HashMap<TunnelId, Option<ResetCode>>;
 
 /// A connection that carries the link, with its control stream.
 struct Carriage {
@@ -336,6 +340,7 @@ impl Link {
         let left_behind = tokio::time::sleep(self.window);
         tokio::pin!(stuck, left_behind);
         let mut is_complete = false;
+        let mut silences = HashMap::new();
         loop {
             let result = tokio::select! {
                 () = leave.cancelled() => return LinkEnd::Left,
@@ -354,7 +359,10 @@ impl Link {
                 due = sessions.due() => self.tell(due, &mut writer).await,
                 _ = tell.tick() => {
                     self.hall.round_trip.store(connection.rtt().as_micros() as u64, Ordering::Relaxed);
-                    self.tell(sessions.take_news(), &mut writer).await
+                    match self.tell(sessions.take_news(), &mut writer).await {
+                        Ok(()) => self.tell_silence(&mut silences, &mut writer).await,
+                        lost => lost,
+                    }
                 }
                 Ok(()) = tunnels.changed() => {
                     let wanted = expand(&tunnels.borrow_and_update());
@@ -397,6 +405,18 @@ impl Link {
             Ok(sent) => Ok(sent?),
             Err(_) => Err(LinkEnd::lost("the relay does not take messages any more")),
         }
+    }
+
+    /// Tells the relay which game servers have fallen silent or answer again since it was `told`, and of each once on every carrier.
+    async fn tell_silence(&self, told: &mut Silences, writer: &mut ControlWriter) -> Result<(), LinkEnd> {
+        let silences = self.open.silences();
+        for (&tunnel, &silence) in &silences {
+            if told.get(&tunnel) != Some(&silence) {
+                send(writer, &Message::OriginState(OriginState { tunnel, silence })).await?;
+            }
+        }
+        *told = silences;
+        Ok(())
     }
 
     /// Lets the relay open more streams before it runs out of them.

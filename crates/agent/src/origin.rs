@@ -128,6 +128,14 @@ impl Origin {
         may_sleep && raknet::is_offline(packet)
     }
 
+    /// Why the server does not answer, when it is known not to.
+    pub fn silence(&self) -> Option<ResetCode> {
+        match self.sleeper.as_ref().filter(|sleeper| !sleeper.is_known_up()) {
+            Some(sleeper) => Some(sleeper.code()),
+            None => self.is_down.load(Ordering::Relaxed).then_some(ResetCode::OriginRefused),
+        }
+    }
+
     /// Keeps a server that sleeps when nobody is there awake for a player.
     pub fn enter(&self) -> Option<Awake> {
         self.sleeper.as_ref().map(Sleeper::enter)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_net::TaskScope;
-use spawnpoint_proto::{TunnelId, TunnelName};
+use spawnpoint_proto::{Protocol, ResetCode, TunnelId, TunnelName};
 use tokio::sync::watch;
 
 #[cfg(unix)]
@@ -78,6 +78,15 @@ impl OpenTunnels {
                 id: *id,
                 name: open.tunnel.name.clone(),
             })
+            .collect()
+    }
+
+    /// Of each that carries packets, why its game server does not answer, when it is known not to.
+    pub fn silences(&self) -> HashMap<TunnelId, Option<ResetCode>> {
+        let open = self.0.borrow();
+        open.iter()
+            .filter(|(_, open)| open.tunnel.protocol == Protocol::Udp)
+            .map(|(id, open)| (*id, open.origin.silence()))
             .collect()
     }
 

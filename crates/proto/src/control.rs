@@ -12,7 +12,8 @@ use minicbor::{Decode, Encode};
 
 use crate::frame::{Frame, MAX_FRAME};
 use crate::{
-    AgentId, LinkId, Protocol, RefusalCode, RejectCode, SessionId, Ticket, Token, TunnelId, TunnelName, Violation,
+    AgentId, LinkId, Protocol, RefusalCode, RejectCode, ResetCode, SessionId, Ticket, Token, TunnelId, TunnelName,
+    Violation,
 };
 
 /// The most tunnels that one message may name; a link has as many lanes.
@@ -333,6 +334,18 @@ pub struct TunnelRemove {
     pub name: TunnelName,
 }
 
+/// Whether the game server of a tunnel that carries packets answers; a stream tells that by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct OriginState {
+    /// The tunnel.
+    #[n(0)]
+    pub tunnel: TunnelId,
+    /// Why it does not, as a stream to it would end; absent when it does as far as is known, which is so for a tunnel of which nothing was said.
+    #[n(1)]
+    pub silence: Option<ResetCode>,
+}
+
 /// The answer to a kind that the sender of this message does not know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
@@ -401,6 +414,8 @@ messages! {
     Notice(Notice) = 9;
     /// Both: I do not know this kind.
     Unsupported(Unsupported) = 10;
+    /// Agent: whether a game server answers.
+    OriginState(OriginState) = 11;
 }
 
 impl Message {

@@ -78,13 +78,18 @@ pub(crate) struct Known {
     pub listing: Option<Listing>,
 }
 
+impl Known {
+    /// The host's own words, when they are for this case.
+    pub fn own(&self, presence: Presence) -> Option<&str> {
+        let own = self.away.as_deref();
+        own.filter(|_| matches!(presence, Presence::Down | Presence::Offline(_)))
+    }
+}
+
 /// What to say to a player of a server that is away.
 pub(crate) fn refusal(texts: &Away, icon: Option<&str>, presence: Presence, known: &Known) -> Refusal {
     let words = presence.words(texts);
-    let own = known
-        .away
-        .as_deref()
-        .filter(|_| matches!(presence, Presence::Down | Presence::Offline(_)));
+    let own = known.own(presence);
     let listing = known.listing.as_ref();
     let title = listing
         .and_then(|listing| listing.motd.lines().next())

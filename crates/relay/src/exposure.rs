@@ -348,7 +348,10 @@ impl Receiver {
                 .target
                 .as_ref()
                 .is_some_and(|(link, _)| link.connection().is_some());
-            (!is_here).then(|| presence_of(&self.context, route))
+            match is_here {
+                true => self.target.as_ref().and_then(|udp| udp.silence()),
+                false => Some(presence_of(&self.context, route)),
+            }
         };
         pings.answer(&self.context, presence, packet, &self.via)
     }

@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::away::Presence;
 use crate::context::Context;
 use crate::list;
 use crate::meter::SessionMeter;
@@ -465,6 +466,17 @@ impl LinkTask {
             }
             Message::Unknown(kind) => self.send(writer, &Message::Unsupported(Unsupported { kind })).await,
             Message::Delivered(delivered) => self.link.sessions.on_delivered(delivered).map_err(End::Violation),
+            Message::OriginState(state) => {
+                // One that was closed meanwhile is nobody's.
+                if let Some(udp) = self.link.tunnel(state.tunnel).and_then(|tunnel| tunnel.udp.clone()) {
+                    udp.set_silence(
+                        state
+                            .silence
+                            .map(|code| Presence::of_reset(code).unwrap_or(Presence::Down)),
+                    );
+                }
+                Ok(())
+            }
             Message::Unsupported(_) => Ok(()),
             _ => Err(End::Violation(Violation::UnexpectedMessage)),
         }

@@ -2,7 +2,7 @@
 //!
 //! Such a ping is one packet from an address that may be made up. While the server is there it answers itself, so that players see the true latency; what
 //! comes faster than people look is answered here with its last answer, and beyond that not at all, so that neither the host's line nor a stranger has a
-//! flood to bear. While the server's agent is away, we answer for it.
+//! flood to bear. While the server or its agent is away, we answer for it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Pings {
         Arc::ptr_eq(&self.list, list)
     }
 
-    /// Answers a list ping that is not for the server, of which `presence` says why it does not answer itself; `false` when it is for the server.
+    /// Answers a list ping of a server, unless it does so itself; `presence` says why it cannot. Returns `false` when the ping is for the server, too.
     pub fn answer(
         &mut self,
         context: &Context,
@@ -55,14 +55,16 @@ impl Pings {
         via: &Via,
     ) -> bool {
         let now = context.clock.now();
-        if presence.is_none() && self.asked.allows(now) {
+        // Whether one that is down is back shows only when it is asked.
+        let is_asked = matches!(presence, None | Some(Presence::Down)) && self.asked.allows(now);
+        if is_asked && presence.is_none() {
             return false;
         }
         if let Some(pong) = self.pong(context, now, presence, packet, via) {
             // One that does not fit into the kernel's buffer is asked for again.
             let _ = via.socket.try_send(player, local, &pong);
         }
-        true
+        !is_asked
     }
 
     fn pong(
@@ -83,7 +85,8 @@ impl Pings {
             Some(presence) => {
                 context.metrics.list_told(presence.as_str());
                 let port = via.socket.local_addr().map(|address| address.port()).ok();
-                away(&presence.words(&context.config.away), last.as_deref(), port)
+                let (known, words) = (self.list.known(), presence.words(&context.config.away));
+                away(known.own(presence).unwrap_or(&words), last.as_deref(), port)
             }
         };
         let pong = Pong {

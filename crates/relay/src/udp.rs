@@ -20,6 +20,7 @@ use spawnpoint_proto::{FlowId, Time, TunnelId};
 use spawnpoint_sniff::raknet::{self, Pong};
 use tokio::sync::Notify;
 
+use crate::away::Presence;
 use crate::context::Context;
 #[cfg(unix)]
 use crate::handover::state::HandedFlow;
@@ -60,6 +61,8 @@ pub(crate) struct UdpTunnel {
     table: Mutex<FlowTable<Hold>>,
     /// The first flow of an empty table was opened.
     opened: Notify,
+    /// Why the server does not answer, as its agent says.
+    silence: Mutex<Option<Presence>>,
 }
 
 impl UdpTunnel {
@@ -88,7 +91,18 @@ impl UdpTunnel {
             list,
             table: Mutex::new(FlowTable::new(limits, id.lane())),
             opened: Notify::new(),
+            silence: Mutex::default(),
         }
+    }
+
+    /// Why the server does not answer, when its agent is here and has said so.
+    pub fn silence(&self) -> Option<Presence> {
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The agent says that the server does not answer, or that it does.
+    pub fn set_silence(&self, silence: Option<Presence>) {
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = silence;
     }
 
     /// The flows as a successor needs them, and the serial number of the next one.

@@ -86,6 +86,16 @@ fn the_bytes_of_released_messages_never_change() {
         })),
         "0000000b0003a200020164676f6e65"
     );
+    let (tunnel, silence) = (TunnelId(3), Some(ResetCode::OriginAsleep));
+    assert_eq!(
+        hex(&Message::OriginState(OriginState { tunnel, silence })),
+        "00000007000ba20003010a"
+    );
+    let silence = None;
+    assert_eq!(
+        hex(&Message::OriginState(OriginState { tunnel, silence })),
+        "00000005000ba10003"
+    );
     assert_eq!(
         hex(&Message::TunnelReply(TunnelReply {
             name: "mc".parse().unwrap(),
