@@ -2,8 +2,8 @@
 //!
 //! A client is pinned to a target by its address. Servers name their connections in packets to the client; such ids are learnt, so that a client whose
 //! address changes under it, as a NAT does it, is known by the id that its packets carry. A client that changes its address knowingly also changes to an
-//! id that was told to it in secret; it is known by its IP address, as the client there that has fallen silent last. Only a client that has fallen silent is
-//! followed to a new address: whoever can see its packets could otherwise take its place while it plays.
+//! id that was told to it in secret; it is known by its IP address, as the client there that had spoken last when the new address was first heard, and has
+//! not since. Only a client that has fallen silent is followed to a new address: whoever can see its packets could otherwise take its place while it plays.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +26,9 @@ const LONG_SILENCE: Duration = Duration::from_secs(2);
 /// Clients at one IP address, a household's or a school's, of whom one is looked for.
 const MAX_NEIGHBOURS: usize = 16;
 
+/// Unknown addresses whose first packet is remembered, and for how long.
+const MAX_STRAYS: (usize, Duration) = (1024, Duration::from_secs(30));
+
 /// A client that is followed to a new address has said nothing for this long.
 const SILENCE: Duration = Duration::from_millis(250);
 
@@ -39,6 +42,8 @@ pub struct Pins<T> {
     by_address: HashMap<SocketAddr, Pin<T>>,
     by_id: HashMap<Id, SocketAddr>,
     by_ip: HashMap<IpAddr, HashSet<SocketAddr>>,
+    /// When an address was first heard that may be a known client's new one.
+    strays: HashMap<SocketAddr, Time>,
     /// How many ids of each length there are: packets from a client do not say how long theirs is.
     lengths: BTreeMap<usize, usize>,
     next_prune: Time,
@@ -77,6 +82,7 @@ impl<T: Copy> Pins<T> {
             by_address: HashMap::new(),
             by_id: HashMap::new(),
             by_ip: HashMap::new(),
+            strays: HashMap::new(),
             lengths: BTreeMap::new(),
             next_prune: Time::ZERO,
         }
@@ -100,14 +106,13 @@ impl<T: Copy> Pins<T> {
         if self.by_address.len() >= self.max && now >= self.next_prune {
             // Once a second, so that a flood does not pay for its own bookkeeping with our time.
             self.next_prune = now + Duration::from_secs(1);
-            let idle = self.idle;
-            let gone: Vec<SocketAddr> = self
-                .by_address
-                .iter()
-                .filter(|(_, pin)| now.since(pin.last) > idle)
-                .map(|(client, _)| *client)
-                .collect();
-            gone.into_iter().for_each(|client| self.forget(client));
+            let all = self.by_address.keys().copied().collect();
+            self.forget_idle(now, all);
+        }
+        let there = self.by_ip.get(&client.ip());
+        if let Some(there) = there.filter(|there| there.len() >= MAX_NEIGHBOURS) {
+            let there = there.iter().copied().collect();
+            self.forget_idle(now, there);
         }
         if self.by_address.len() >= self.max {
             return false;
@@ -148,18 +153,19 @@ impl<T: Copy> Pins<T> {
     }
 
     /// A packet that begins with a connection id of unknown length has come from `to`, where nobody is known: the client whose id that is, or else the one
-    /// at the same IP address, if it has fallen silent, and its target. It is at `to` from here on.
+    /// at the same IP address which has been silent since, if that is long enough, and its target. It is at `to` from here on.
     pub fn follow(&mut self, now: Time, to: SocketAddr, id: &[u8]) -> Option<(SocketAddr, T)> {
         let mut lengths = self.lengths.keys();
         let named = lengths.find_map(|&length| self.by_id.get(&Id::new(id.get(..length)?)?).copied());
         let from = match named {
             Some(client) => client,
-            None => self.last_silent(now, to.ip())?,
+            None => self.last_silent(now, to)?,
         };
         if !self.is_silent_for(SILENCE, now, &from) || self.by_address.contains_key(&to) {
             return None;
         }
         let mut pin = self.unlist(from)?;
+        self.strays.remove(&to);
         pin.last = now;
         for id in &pin.ids {
             self.by_id.insert(*id, to);
@@ -185,15 +191,37 @@ impl<T: Copy> Pins<T> {
         pin.is_some_and(|pin| now.since(pin.last) >= time)
     }
 
-    /// The client at `ip` that has fallen silent last, where there are few in all.
-    fn last_silent(&self, now: Time, ip: IpAddr) -> Option<SocketAddr> {
-        let there = self.by_ip.get(&ip).filter(|there| there.len() <= MAX_NEIGHBOURS)?;
-        let silent = there
-            .iter()
-            .filter(|client| self.is_silent_for(LONG_SILENCE, now, client));
-        silent
-            .max_by_key(|client| self.by_address.get(client).map(|pin| pin.last))
-            .copied()
+    /// The client at the IP address of `to` that spoke last before `to` did, and not since, where there are few in all.
+    fn last_silent(&mut self, now: Time, to: SocketAddr) -> Option<SocketAddr> {
+        let there = self.by_ip.get(&to.ip()).filter(|there| there.len() <= MAX_NEIGHBOURS)?;
+        let (most, memory) = MAX_STRAYS;
+        let first = match self.strays.get(&to) {
+            Some(&first) if now.since(first) <= memory => first,
+            _ => {
+                if self.strays.len() >= most {
+                    self.strays.retain(|_, first| now.since(*first) <= memory);
+                }
+                if self.strays.len() >= most {
+                    return None;
+                }
+                self.strays.insert(to, now);
+                now
+            }
+        };
+        let last = |client: &&SocketAddr| self.by_address.get(*client).map(|pin| pin.last);
+        // Its last packets from the old address may be overtaken by the first from the new one.
+        let silent = there.iter().filter(|client| last(client) <= Some(first + SILENCE));
+        let client = *silent.max_by_key(last)?;
+        self.is_silent_for(LONG_SILENCE, now, &client).then_some(client)
+    }
+
+    /// Forgets those of `clients` who have said nothing for too long.
+    fn forget_idle(&mut self, now: Time, mut clients: Vec<SocketAddr>) {
+        clients.retain(|client| {
+            let pin = self.by_address.get(client);
+            pin.is_some_and(|pin| now.since(pin.last) > self.idle)
+        });
+        clients.into_iter().for_each(|client| self.forget(client));
     }
 
     fn unlist(&mut self, client: SocketAddr) -> Option<Pin<T>> {
@@ -231,7 +259,7 @@ impl<T: Copy> Pins<T> {
             assert!(pin.ids.len() <= MAX_IDS);
             assert!(pin.ids.iter().all(|id| self.by_id.get(id) == Some(client)));
         }
-        assert!(self.by_address.len() <= self.max);
+        assert!(self.by_address.len() <= self.max && self.strays.len() <= MAX_STRAYS.0);
         let listed: usize = self.by_ip.values().map(HashSet::len).sum();
         assert_eq!(listed, self.by_address.len(), "the list by IP address differs");
         assert!(
@@ -298,8 +326,48 @@ mod tests {
             None,
             "not for a moment's silence"
         );
-        pins.get(at(2000), client(2));
-        assert_eq!(pins.follow(at(2102), client(3), b"unheard of"), Some((client(1), 1)));
+        pins.get(at(2300), client(2));
+        assert_eq!(pins.follow(at(2310), client(3), b"unheard of"), Some((client(1), 1)));
+        pins.check();
+    }
+
+    #[test]
+    fn a_client_that_left_before_is_not_taken_for_the_one_that_moves() {
+        let mut pins = pins();
+        pins.pin(at(0), client(1), 1);
+        pins.pin(at(50), client(2), 2);
+        for millis in [60, 2010, 2040] {
+            assert_eq!(
+                pins.follow(at(millis), client(3), b"unheard of"),
+                None,
+                "at {millis} ms"
+            );
+        }
+        assert_eq!(pins.follow(at(2060), client(3), b"unheard of"), Some((client(2), 2)));
+        pins.check();
+    }
+
+    #[test]
+    fn those_who_were_here_last_week_do_not_make_a_household_too_large() {
+        let mut pins = Pins::new(1000, Duration::from_secs(60));
+        for day in 0..100 {
+            pins.pin(at(day * 86_400_000), client(day as u16), 1);
+            pins.check();
+        }
+        let now = at(99 * 86_400_000 + 3000);
+        assert_eq!(pins.follow(now, client(200), b"unheard of"), Some((client(99), 1)));
+        assert!(pins.len() <= MAX_NEIGHBOURS);
+    }
+
+    #[test]
+    fn a_neighbour_who_plays_on_is_not_taken_for_the_one_that_moves() {
+        let mut pins = pins();
+        pins.pin(at(0), client(1), 1);
+        pins.pin(at(0), client(2), 2);
+        assert_eq!(pins.follow(at(10), client(3), b"unheard of"), None);
+        pins.get(at(20), client(1));
+        pins.get(at(270), client(2));
+        assert_eq!(pins.follow(at(4000), client(3), b"unheard of"), Some((client(1), 1)));
         pins.check();
     }
 
