@@ -147,6 +147,9 @@ impl Exposure {
             }
             PublicSocket::Udp(_) if let Some(via) = self.via() => match self.door {
                 Door::Own(_) => {
+                    let mut routes = routes;
+                    // The first packet is one to look at them.
+                    routes.mark_changed();
                     let receiver = Receiver {
                         context,
                         port,
@@ -313,13 +316,18 @@ impl Receiver {
     }
 
     fn target(&mut self) -> Option<&Arc<UdpTunnel>> {
-        if self.target.is_none() || self.routes.has_changed().unwrap_or(false) {
-            let routes = self.routes.borrow_and_update().clone();
-            let route = routes.get(self.port);
-            self.target = route.and_then(|route| {
-                let (link, id) = route.target.as_ref()?;
-                link.tunnel(*id)?.udp.clone()
-            });
+        let is_changed = self.routes.has_changed().unwrap_or(false);
+        if !is_changed && self.target.is_some() {
+            return self.target.as_ref();
+        }
+        let routes = self.routes.borrow_and_update().clone();
+        let route = routes.get(self.port);
+        // A link may have its tunnel a moment after the routes know it.
+        self.target = route.and_then(|route| {
+            let (link, id) = route.target.as_ref()?;
+            link.tunnel(*id)?.udp.clone()
+        });
+        if is_changed {
             let pinged = route.filter(|route| is_listed(route.game.as_deref()));
             match pinged {
                 Some(route) => {
