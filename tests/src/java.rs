@@ -152,11 +152,7 @@ pub fn join(host: &str) -> BytesMut {
 pub async fn words(address: SocketAddr, host: &str) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(&join(host)).await.unwrap();
-    let mut held = BytesMut::new();
-    match take(&mut socket, &mut held, &mut Vec::new(), login::Reply::decode).await {
-        Some(login::Reply::Disconnect(words)) => words,
-        other => panic!("a player who joins is told {other:?}"),
-    }
+    told(&mut socket).await
 }
 
 /// As [`words`], for a player whose game says handshake and name one after the other.
@@ -165,13 +161,17 @@ pub async fn words_in_pieces(address: SocketAddr, host: &str) -> String {
     socket.set_nodelay(true).unwrap();
     let first = hello(host, Next::Login);
     socket.write_all(&first).await.unwrap();
-    // The rest is on its way only when the first is surely read by itself.
+    // Nobody tells that the first has been read by itself, and a machine so busy that it is not makes this a player as in [`words`].
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     socket.write_all(&join(host)[first.len()..]).await.unwrap();
-    let mut held = BytesMut::new();
-    match take(&mut socket, &mut held, &mut Vec::new(), login::Reply::decode).await {
+    told(&mut socket).await
+}
+
+/// The words of the screen that a player who joins is shown.
+async fn told(socket: &mut TcpStream) -> String {
+    match take(socket, &mut BytesMut::new(), &mut Vec::new(), login::Reply::decode).await {
         Some(login::Reply::Disconnect(words)) => words,
-        other => panic!("a player who joins in pieces is told {other:?}"),
+        other => panic!("a player who joins is told {other:?}"),
     }
 }
 
