@@ -111,12 +111,12 @@ impl Hosts {
     pub async fn claim(
         &self,
         host: HostId,
-        tunnel: TunnelName,
-        dialect: Dialect,
+        (tunnel, protocol): (TunnelName, Protocol),
+        dialect: Option<Dialect>,
         wanted: Vec<Pattern>,
         offered: Vec<Pattern>,
     ) -> Result<Vec<Pattern>, ClaimError> {
-        self.call(move |directory| directory.claim(host, &tunnel, dialect, &wanted, &offered))
+        self.call(move |directory| directory.claim(host, (&tunnel, protocol), dialect, &wanted, &offered))
             .await
     }
 

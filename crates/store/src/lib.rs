@@ -104,15 +104,16 @@ pub trait Directory: Send + Sync {
     /// Gives a tunnel that has a port its names on the shared ports of a `dialect`, the same ones as ever if that is possible, and returns them.
     ///
     /// Those `wanted` are given or refused: they are taken over from a revoked host and from another tunnel of the same host, never from a live host, in
-    /// whatever dialect that has them. Those `offered` are given if no other host and no other tunnel has them. Names that are in neither are given up.
+    /// whatever dialect that has them. Those `offered` are given if no other host and no other tunnel has them. Names that are in neither are given up, and
+    /// so are those that it had in another dialect; without one it has none.
     ///
     /// # Errors
     /// [`ClaimError::Taken`], or a [`StoreError`]; nothing is changed then.
     fn claim(
         &self,
         host: HostId,
-        tunnel: &TunnelName,
-        dialect: Dialect,
+        tunnel: (&TunnelName, Protocol),
+        dialect: Option<Dialect>,
         wanted: &[Pattern],
         offered: &[Pattern],
     ) -> Result<Vec<Pattern>, ClaimError>;
@@ -130,9 +131,6 @@ pub trait Directory: Send + Sync {
 
     /// Notes what the server list shows of such a tunnel.
     fn note_listing(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol, listing: &str) -> Result<()>;
-
-    /// Such a tunnel.
-    fn entry(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol) -> Result<Option<Entry>>;
 
     /// Every such tunnel of every live host.
     fn entries(&self) -> Result<Vec<Entry>>;

@@ -97,13 +97,10 @@ impl LinkTask {
 
     /// Gives a tunnel that has a port its names.
     pub(super) async fn claim(&self, request: &TunnelRequest, wanted: &[Pattern]) -> Result<Vec<Pattern>, ClaimError> {
-        let Some(dialect) = dialect_of(request) else {
-            return Ok(Vec::new());
-        };
         let offered = names::offered(&self.context.config, &self.host.name, &request.name);
-        let hosts = &self.context.hosts;
+        let (hosts, tunnel) = (&self.context.hosts, (request.name.clone(), request.protocol));
         hosts
-            .claim(self.host.id, request.name.clone(), dialect, wanted.to_vec(), offered)
+            .claim(self.host.id, tunnel, dialect_of(request), wanted.to_vec(), offered)
             .await
     }
 

@@ -1,7 +1,7 @@
 //! `spawnpoint presets`.
 
 use clap::Args;
-use spawnpoint_config::preset::{PRESETS, PresetPort};
+use spawnpoint_config::preset::{PRESETS, Preset, PresetPort};
 
 use super::Failure;
 use crate::output::print;
@@ -25,7 +25,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         return Ok(());
     };
-    let Some(preset) = PRESETS.iter().find(|preset| preset.word == name) else {
+    let Some(preset) = Preset::find(&name) else {
         return Err(Failure::Usage(anyhow::anyhow!(
             "there is no preset `{name}`: `spawnpoint presets` lists them"
         )));

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use rusqlite::{Transaction, params};
-use spawnpoint_core::grant::UnixTime;
 use spawnpoint_proto::{Dialect, Protocol, TunnelName};
 
 use super::row;
@@ -105,7 +104,7 @@ impl EntryRow {
             names: names.collect::<Result<_>>()?,
             away: self.away,
             listing: self.listing,
-            seen: self.seen.map(|seconds| UnixTime(seconds.try_into().unwrap_or(0))),
+            seen: self.seen.map(row::from_seconds),
         })
     }
 }

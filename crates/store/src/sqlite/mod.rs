@@ -134,17 +134,6 @@ impl SqliteDirectory {
         })
     }
 
-    fn read_entries(&self, is_wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
-        let mut state = self.state();
-        // One view of both tables, also beside a writer.
-        let transaction = state.connection.transaction().map_err(|error| self.fail(error))?;
-        let rows = entry::all(&transaction).map_err(|error| self.fail(error))?;
-        let entries = rows.into_iter().map(|row| row.read(&self.path));
-        entries
-            .filter(|entry| entry.as_ref().map_or(true, &is_wanted))
-            .collect()
-    }
-
     /// The number of the host and whether it is revoked.
     fn find(&self, connection: &Connection, name: &HostName) -> Result<Option<(i64, bool)>> {
         connection
@@ -334,14 +323,18 @@ impl Directory for SqliteDirectory {
     fn claim(
         &self,
         host: HostId,
-        tunnel: &TunnelName,
-        dialect: Dialect,
+        (tunnel, protocol): (&TunnelName, Protocol),
+        dialect: Option<Dialect>,
         wanted: &[Pattern],
         offered: &[Pattern],
     ) -> Result<Vec<Pattern>, ClaimError> {
         self.write(Change::Routine, |transaction| {
             let fail = |error| self.fail(error);
             let mut names = Vec::new();
+            let Some(dialect) = dialect else {
+                name::retain(transaction, host, (tunnel, protocol), None, &names).map_err(fail)?;
+                return Ok(names);
+            };
             for name in wanted {
                 if name::has_other(transaction, host, name).map_err(fail)? {
                     return Err(ClaimError::Taken { name: name.clone() });
@@ -356,7 +349,7 @@ impl Directory for SqliteDirectory {
                     names.push(name.clone());
                 }
             }
-            name::retain(transaction, host, tunnel, dialect, &names).map_err(fail)?;
+            name::retain(transaction, host, (tunnel, protocol), Some(dialect), &names).map_err(fail)?;
             for name in &names {
                 name::take(transaction, host, tunnel, name, dialect, wanted.contains(name)).map_err(fail)?;
             }
@@ -384,14 +377,12 @@ impl Directory for SqliteDirectory {
         })
     }
 
-    fn entry(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol) -> Result<Option<Entry>> {
-        let found =
-            self.read_entries(|entry| entry.host == host && entry.tunnel == *tunnel && entry.protocol == protocol)?;
-        Ok(found.into_iter().next())
-    }
-
     fn entries(&self) -> Result<Vec<Entry>> {
-        self.read_entries(|_| true)
+        let mut state = self.state();
+        // One view of both tables, also beside a writer.
+        let transaction = state.connection.transaction().map_err(|error| self.fail(error))?;
+        let rows = entry::all(&transaction).map_err(|error| self.fail(error))?;
+        rows.into_iter().map(|row| row.read(&self.path)).collect()
     }
 
     fn release(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol) -> Result<bool> {

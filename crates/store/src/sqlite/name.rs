@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 use spawnpoint_core::grant::Grant;
 use spawnpoint_core::hostname::Pattern;
-use spawnpoint_proto::{Dialect, TunnelName};
+use spawnpoint_proto::{Dialect, Protocol, TunnelName};
 
 use crate::HostId;
 
@@ -72,23 +72,26 @@ pub(super) fn restrict(transaction: &Transaction<'_>, host: i64, grant: &Grant) 
     Ok(())
 }
 
-/// Takes from a tunnel the names that are not in `kept`.
+/// Takes from a tunnel the names that are not in `kept`, and all that it has in another dialect than this one.
 pub(super) fn retain(
     transaction: &Transaction<'_>,
     host: HostId,
-    tunnel: &TunnelName,
-    dialect: Dialect,
+    (tunnel, protocol): (&TunnelName, Protocol),
+    dialect: Option<Dialect>,
     kept: &[Pattern],
 ) -> rusqlite::Result<()> {
-    let had: Vec<String> = transaction
-        .prepare_cached("SELECT name FROM names WHERE host = ? AND tunnel = ? AND dialect = ?")?
-        .query_map(params![host.0, tunnel.as_str(), dialect.as_str()], |row| row.get(0))?
+    let had: Vec<(String, String)> = transaction
+        .prepare_cached("SELECT name, dialect FROM names WHERE host = ? AND tunnel = ? AND protocol = ?")?
+        .query_map(params![host.0, tunnel.as_str(), protocol.as_str()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
     let kept: Vec<String> = kept.iter().map(Pattern::to_string).collect();
-    for name in had.iter().filter(|name| !kept.contains(name)) {
+    let is_kept = |name, spoken: &str| dialect.is_some_and(|own| own.as_str() == spoken) && kept.contains(name);
+    for (name, spoken) in had.iter().filter(|(name, spoken)| !is_kept(name, spoken)) {
         transaction
             .prepare_cached("DELETE FROM names WHERE name = ? AND dialect = ?")?
-            .execute(params![name, dialect.as_str()])?;
+            .execute(params![name, spoken])?;
     }
     Ok(())
 }

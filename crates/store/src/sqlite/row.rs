@@ -137,7 +137,7 @@ pub(super) fn bad(path: &Path, detail: String) -> StoreError {
     }
 }
 
-fn from_seconds(seconds: i64) -> UnixTime {
+pub(super) fn from_seconds(seconds: i64) -> UnixTime {
     UnixTime(u64::try_from(seconds).unwrap_or(0))
 }
 

@@ -319,7 +319,13 @@ fn a_name_is_one_hosts_until_it_is_given_up() {
     let pattern = |text: &str| text.parse::<Pattern>().unwrap();
     let claim = |host, tunnel, dialect, wanted: &[&str], offered: &[&str]| {
         let read = |names: &[&str]| names.iter().map(|name| pattern(name)).collect::<Vec<_>>();
-        store.claim(host, tunnel, dialect, &read(wanted), &read(offered))
+        store.claim(
+            host,
+            (tunnel, Protocol::Tcp),
+            Some(dialect),
+            &read(wanted),
+            &read(offered),
+        )
     };
     let java = Dialect::Minecraft;
     assert_eq!(
@@ -353,6 +359,21 @@ fn a_name_is_one_hosts_until_it_is_given_up() {
     // A revoked host gives way, in every dialect.
     store.revoke(&name("desk"), UnixTime(9)).unwrap();
     assert_eq!(claim(attic, &mc, java, &["desk.x"], &[]).unwrap(), [pattern("desk.x")]);
+    // What a tunnel had in the dialect that it spoke before is free.
+    let cave = host(&store, "cave", 3);
+    let allowed = ports("103");
+    store
+        .reserve(cave, &mc, Protocol::Tcp, None, None, &allowed, &|_| false, &[])
+        .unwrap();
+    assert_eq!(claim(cave, &mc, java, &["a.org"], &[]).unwrap(), [pattern("a.org")]);
+    let none = store.claim(cave, (&mc, Protocol::Tcp), None, &[], &[pattern("cave.x")]);
+    assert_eq!(none.unwrap(), []);
+    assert_eq!(
+        claim(attic, &mc, java, &["a.org", "desk.x"], &[]).unwrap().len(),
+        2,
+        "one that speaks nothing has no names"
+    );
+    assert_eq!(claim(attic, &mc, java, &["desk.x"], &[]).unwrap(), [pattern("desk.x")]);
     let mine = |host| {
         store
             .entries()
@@ -365,11 +386,8 @@ fn a_name_is_one_hosts_until_it_is_given_up() {
         .keep_entry(attic, &mc, Protocol::Tcp, "minecraft", Some(java), Some("back soon"))
         .unwrap();
     store.note_listing(attic, &mc, Protocol::Tcp, "{}").unwrap();
-    let entry = store.entry(attic, &mc, Protocol::Tcp).unwrap().unwrap();
-    assert_eq!(
-        (entry.port, entry.names.as_slice()),
-        (101, &[pattern("a.org"), pattern("desk.x")][..])
-    );
+    let entry = store.entries().unwrap().remove(0);
+    assert_eq!((entry.port, entry.names), (101, vec![pattern("desk.x")]));
     assert_eq!(
         (entry.away.as_deref(), entry.listing.as_deref()),
         (Some("back soon"), Some("{}"))
