@@ -346,6 +346,33 @@ async fn every_host_keeps_its_ports_when_a_relay_follows_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_server_that_is_away_is_answered_for_when_a_relay_follows_another() {
+    let mut lab = Lab::start().await;
+    let mut gone = Vec::new();
+    for name in ["desk", "attic", "cellar"] {
+        let host = lab.host(name, &["minecraft:127.0.0.1:9"]).await;
+        gone.push(host.public("minecraft").await);
+        host.stop().await;
+    }
+    let all_are_answered_for = async || {
+        for public in &gone {
+            soon("the server is said to be offline", async {
+                while java::look(*public, "x").await.version != "Offline" {}
+            })
+            .await;
+        }
+    };
+    all_are_answered_for().await;
+    let old = lab.relay.take().unwrap();
+    let (mut channel, end) = Channel::pair().unwrap();
+    let mut theirs = Channel::of(end).unwrap();
+    let (handed, ()) = tokio::join!(old.hand_over(&mut channel), lab.take_over(&mut theirs));
+    handed.unwrap();
+    std::mem::forget(old);
+    all_are_answered_for().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reset_after_the_players_end_is_no_tidy_end() {
     let lab = Lab::start().await;
     let origin = origins::tcp(|mut socket| async move {

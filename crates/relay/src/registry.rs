@@ -493,8 +493,16 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Answers for a tunnel whose agent was gone before this process began.
-    pub fn remember(&mut self, host: HostNumber, spec: TunnelSpec) {
+    /// Answers for tunnels whose agents were gone before this process began.
+    pub fn remember(&mut self, gone: impl IntoIterator<Item = (HostNumber, TunnelSpec)>) {
+        for (host, spec) in gone {
+            self.remember_one(host, spec);
+        }
+        // Only now: a port that was handed over leads nowhere until its tunnel is remembered, and would be closed.
+        self.publish();
+    }
+
+    fn remember_one(&mut self, host: HostNumber, spec: TunnelSpec) {
         let (port, name) = ((spec.protocol, spec.port), spec.name.clone());
         let is_shared = self.shared.contains_key(&port);
         if is_shared || !self.book.remember(host, spec) {
@@ -505,7 +513,6 @@ impl Supervisor {
             tracing::warn!(tunnel = %name, error, "nobody answers for this tunnel until its agent is back");
             self.book.retain_gone(|owner, tunnel| (owner, tunnel) != (host, &name));
         }
-        self.publish();
     }
 
     fn exposures(&mut self) -> impl Iterator<Item = &mut Exposure> {

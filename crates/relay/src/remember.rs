@@ -13,9 +13,9 @@ use crate::registry::{Registry, Supervisor};
 
 /// Enters every tunnel that the directory remembers and no link has.
 pub(crate) async fn recall(context: &Context, supervisor: &mut Supervisor) -> Result<(), StoreError> {
-    for entry in context.hosts.entries().await? {
-        supervisor.remember(HostNumber(entry.host.0), spec(entry));
-    }
+    let entries = context.hosts.entries().await?;
+    let gone = entries.into_iter().map(|entry| (HostNumber(entry.host.0), spec(entry)));
+    supervisor.remember(gone);
     Ok(())
 }
 
