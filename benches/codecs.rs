@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use spawnpoint_core::admission::{self, Gate, HostPlaces};
+use spawnpoint_core::admission::{self, Bounds, Circle, Gate};
 use spawnpoint_core::flow::{self, FlowTable};
 use spawnpoint_core::outbox::{self, Outbox};
 use spawnpoint_proto::control::{Hello, Message, OpenedTunnel, TunnelReply, TunnelRequest};
@@ -242,13 +242,17 @@ fn gate(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("gate");
     group.throughput(Throughput::Elements(1));
     let limits = admission::Limits {
-        players: 100_000,
-        players_per_prefix: 10,
-        rate_per_prefix: 1_000_000,
-        burst_per_prefix: 1_000_000,
-        prefixes: 65_536,
+        relay: Bounds::of_players(100_000),
+        prefix: Bounds {
+            players: 10,
+            half_open: 10,
+            rate: 1_000_000,
+            burst: 1_000_000,
+        },
+        prefixes: 131_072,
+        siege: u32::MAX,
     };
-    let host = Arc::new(HostPlaces::new(100_000));
+    let host = Arc::new(Circle::of_host(Bounds::of_players(100_000)));
     for players in [0, 60_000] {
         group.bench_with_input(
             BenchmarkId::new("admit and leave", players),

@@ -297,6 +297,14 @@ fn relay_toml(orders: &Orders<'_>, links: &str) -> String {
          ports = \"{port}\"\n\
          max_players_per_host = 5000\n\
          max_players_per_address = 5000\n\
+         max_players_per_tunnel = 5000\n\
+         max_half_open = 5000\n\
+         max_half_open_per_host = 5000\n\
+         max_half_open_per_tunnel = 5000\n\
+         max_half_open_per_address = 5000\n\
+         new_players = \"100000/s\"\n\
+         new_players_per_host = \"100000/s\"\n\
+         new_players_per_tunnel = \"100000/s\"\n\
          new_players_per_address = \"10000/s\"\n\
          new_players_burst = 100000\n\
          [admin]\n\

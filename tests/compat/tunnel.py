@@ -37,6 +37,8 @@ bind = "{LOOPBACK}"
 ports = "{{first}}-{{last}}"
 # All players of the suite share an address.
 max_players_per_address = 512
+max_half_open_per_address = 512
+new_players_per_tunnel = "5000/s"
 new_players_per_address = "5000/s"
 new_players_burst = 5000
 list_cache = "{LIST_CACHE} s"

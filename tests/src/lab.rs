@@ -9,6 +9,7 @@ use spawnpoint_agent::{Agent, AgentSettings, GiveUp};
 use spawnpoint_config::agent::AgentConfig;
 use spawnpoint_config::relay::RelayConfig;
 use spawnpoint_config::tunnel::Tunnel;
+use spawnpoint_core::admission::Bounds;
 use spawnpoint_core::grant::Grant;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_ops::Event;
@@ -58,9 +59,17 @@ impl Lab {
         config.players.bind = Ipv4Addr::LOCALHOST.into();
         config.players.ports = free_ports(8);
         // All players of a test come from one address.
-        config.players.max_players_per_address = 10_000;
-        config.players.new_players_per_address = 10_000;
-        config.players.new_players_burst = 10_000;
+        let all = Bounds {
+            players: 10_000,
+            half_open: 10_000,
+            rate: 10_000,
+            burst: 10_000,
+        };
+        config.players.per_address = all;
+        // And come all at once.
+        config.players.per_host = Bounds { players: 1_000, ..all };
+        config.players.per_tunnel = config.players.per_host;
+        config.players.total = all;
         change(&mut config);
         let mut lab = Self {
             relay: None,

@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 async fn a_flood_of_list_pings_asks_the_server_once() {
     let lab = Lab::with(|config| {
         config.players.list_cache = Duration::from_secs(300);
-        config.players.new_players_burst = 100_000;
+        config.players.per_address.burst = 100_000;
     })
     .await;
     let server = Server::start("calm").await;

@@ -302,7 +302,11 @@ async fn two_hundred_stalled_players_do_not_stop_a_live_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_players_than_a_link_has_room_for_at_first_all_play() {
-    let lab = Lab::with(|config| config.players.max_players_per_host = 3000).await;
+    let lab = Lab::with(|config| {
+        config.players.per_host.players = 3000;
+        config.players.per_tunnel.players = 3000;
+    })
+    .await;
     let echo = origins::echo().await;
     let host = lab.host("desk", &[&format!("game=tcp:{echo}")]).await;
     let public = host.public("game").await;

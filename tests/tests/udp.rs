@@ -164,7 +164,7 @@ async fn a_flood_of_one_player_is_dropped_and_counted_while_another_plays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn players_beyond_the_limit_are_denied_and_counted() {
-    let lab = Lab::with(|config| config.players.max_players_per_host = 2).await;
+    let lab = Lab::with(|config| config.players.per_host.players = 2).await;
     let (origin, _) = origins::udp_echo().await;
     let host = lab.host("desk", &[&format!("game=udp:{origin}")]).await;
     let public = host.public("game").await;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use spawnpoint_core::admission::Bounds;
 use spawnpoint_core::hostname::Hostname;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_proto::control::MAX_AWAY;
@@ -55,16 +56,14 @@ pub struct Players {
     pub bind: IpAddr,
     /// The pool of public ports.
     pub ports: PortSet,
-    /// Players on the whole relay at once.
-    pub max_players: u32,
-    /// Players of one host at once, unless its grant says less.
-    pub max_players_per_host: u32,
-    /// Players of one address (IPv4 /32, IPv6 /64) at once.
-    pub max_players_per_address: u32,
-    /// New players a second from one address, over time.
-    pub new_players_per_address: u32,
-    /// New players that one address may bring at once before the rate counts.
-    pub new_players_burst: u32,
+    /// What the whole relay takes.
+    pub total: Bounds,
+    /// What each host takes, unless its grant says otherwise.
+    pub per_host: Bounds,
+    /// What each tunnel takes, unless the grant of its host says otherwise.
+    pub per_tunnel: Bounds,
+    /// What each address (IPv4 /32, IPv6 /64) may bring.
+    pub per_address: Bounds,
     /// How long a UDP player may be silent before its flow is forgotten.
     pub udp_idle: Duration,
     /// How long a player who logs in waits for an agent that is reconnecting.
@@ -194,11 +193,13 @@ impl Default for Players {
             bind: Ipv6Addr::UNSPECIFIED.into(),
             // Bedrock's own port, and a hundred from Minecraft Java's own on.
             ports: PortSet::range(19132..=19132).and(25565..=25664),
-            max_players: 10_000,
-            max_players_per_host: 1_000,
-            max_players_per_address: 64,
-            new_players_per_address: 10,
-            new_players_burst: 40,
+            total: bounds(10_000, 4_096, 2_000),
+            per_host: bounds(1_000, 1_024, 500),
+            per_tunnel: bounds(1_000, 512, 200),
+            per_address: Bounds {
+                burst: 40,
+                ..bounds(64, 32, 10)
+            },
             udp_idle: Duration::from_secs(60),
             hold: Duration::from_secs(20),
             hello_timeout: Duration::from_secs(5),
@@ -327,9 +328,25 @@ impl RelayConfig {
 
 impl Players {
     fn read(document: &mut Document<'_>) -> Self {
-        const MOST: u32 = 1_000_000;
         let default = Self::default();
         let mut players = document.section("players");
+        let mut circle = |suffix: &str, default: Bounds| {
+            const MOST: u32 = 1_000_000;
+            let key = |name: &str| format!("{name}{suffix}");
+            bounds(
+                players.count(&key("max_players"), default.players, 1..=MOST),
+                players.count(&key("max_half_open"), default.half_open, 1..=MOST),
+                players.rate(&key("new_players"), default.rate, 1..=MOST),
+            )
+        };
+        let total = circle("", default.total);
+        let per_host = circle("_per_host", default.per_host);
+        let per_tunnel = circle("_per_tunnel", default.per_tunnel);
+        let per_address = circle("_per_address", default.per_address);
+        let per_address = Bounds {
+            burst: players.count("new_players_burst", default.per_address.burst, 1..=1_000_000),
+            ..per_address
+        };
         let bind = players.text(
             "bind",
             Some("\"::\""),
@@ -343,19 +360,10 @@ impl Players {
         Self {
             bind: bind.unwrap_or(default.bind),
             ports: ports.unwrap_or(default.ports),
-            max_players: players.count("max_players", default.max_players, 1..=MOST),
-            max_players_per_host: players.count("max_players_per_host", default.max_players_per_host, 1..=MOST),
-            max_players_per_address: players.count(
-                "max_players_per_address",
-                default.max_players_per_address,
-                1..=MOST,
-            ),
-            new_players_per_address: players.rate(
-                "new_players_per_address",
-                default.new_players_per_address,
-                1..=10_000,
-            ),
-            new_players_burst: players.count("new_players_burst", default.new_players_burst, 1..=100_000),
+            total,
+            per_host,
+            per_tunnel,
+            per_address,
             udp_idle: players.duration(
                 "udp_idle",
                 default.udp_idle,
@@ -502,6 +510,16 @@ impl Certificate {
             certificate.mistake("verify", text);
         }
         Self { files, verify }
+    }
+}
+
+/// So many at once, so many of them unanswered, and so many new ones a second; two seconds' worth of them may come at once.
+const fn bounds(players: u32, half_open: u32, rate: u32) -> Bounds {
+    Bounds {
+        players,
+        half_open,
+        rate,
+        burst: rate.saturating_mul(2),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What a host may expose, decided in one place.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use spawnpoint_proto::{Protocol, RefusalCode};
+use spawnpoint_proto::{Protocol, RefusalCode, TunnelName};
 
+use crate::admission::Bounds;
 use crate::hostname::{Hostname, Pattern};
 use crate::port::PortSet;
 
@@ -60,6 +62,38 @@ pub enum PortRule {
     Only(PortSet),
 }
 
+/// How much of the relay a host or a tunnel may use; what is `None` is as the relay's configuration says.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Caps {
+    /// Players at once.
+    pub players: Option<NonZeroU32>,
+    /// Players at once whom no server has answered yet.
+    pub half_open: Option<NonZeroU32>,
+    /// New players a second.
+    pub new_players: Option<NonZeroU32>,
+}
+
+impl Caps {
+    /// The `usual` bounds with what is said here instead.
+    pub fn bounds(&self, usual: Bounds) -> Bounds {
+        let or = |own: Option<NonZeroU32>, usual| own.map_or(usual, NonZeroU32::get);
+        let players = or(self.players, usual.players);
+        Bounds {
+            players,
+            half_open: or(self.half_open, usual.half_open),
+            rate: or(self.new_players, usual.rate),
+            burst: self
+                .new_players
+                .map_or(usual.burst, |rate| rate.get().saturating_mul(2)),
+        }
+    }
+
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a host may expose.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
@@ -69,8 +103,10 @@ pub struct Grant {
     pub ports: PortRule,
     /// Host names it may claim on shared ports; `*.example.org` allows every name under it.
     pub hostnames: Vec<Pattern>,
-    /// How many players may be on all its tunnels together; `None` leaves only the relay's own limit.
-    pub max_players: Option<NonZeroU32>,
+    /// How much all its tunnels together may use.
+    pub caps: Caps,
+    /// How much some tunnels may use, each for itself.
+    pub tunnel_caps: BTreeMap<TunnelName, Caps>,
     /// When the grant ends by itself.
     pub expires: Option<UnixTime>,
 }
@@ -82,7 +118,8 @@ impl Default for Grant {
             protocols: ProtocolSet::ALL,
             ports: PortRule::Pool,
             hostnames: Vec::new(),
-            max_players: None,
+            caps: Caps::default(),
+            tunnel_caps: BTreeMap::new(),
             expires: None,
         }
     }
@@ -92,6 +129,11 @@ impl Grant {
     /// Whether the grant has ended at `now`.
     pub fn is_expired(&self, now: UnixTime) -> bool {
         self.expires.is_some_and(|end| end <= now)
+    }
+
+    /// How much a tunnel may use by itself.
+    pub fn caps_of(&self, tunnel: &TunnelName) -> Caps {
+        self.tunnel_caps.get(tunnel).copied().unwrap_or_default()
     }
 
     /// The ports from which a tunnel of this host is served on a relay with this `pool`.
@@ -172,6 +214,27 @@ mod tests {
         assert_eq!(
             grant.check(Protocol::Tcp, Some(22), &pool()),
             Err(RefusalCode::ProtocolNotGranted)
+        );
+    }
+
+    #[test]
+    fn what_a_grant_says_of_players_replaces_what_is_usual() {
+        let usual = Bounds {
+            players: 1000,
+            half_open: 500,
+            rate: 200,
+            burst: 400,
+        };
+        assert_eq!(Caps::default().bounds(usual), usual);
+        let caps = Caps {
+            players: NonZeroU32::new(5000),
+            new_players: NonZeroU32::new(7),
+            ..Caps::default()
+        };
+        let bounds = caps.bounds(usual);
+        assert_eq!(
+            (bounds.players, bounds.half_open, bounds.rate, bounds.burst),
+            (5000, 500, 7, 14)
         );
     }
 

@@ -345,7 +345,7 @@ mod tests {
         metrics.session_started(&tunnel);
         metrics.session_ended(&tunnel, "finished");
         metrics.bytes(&tunnel)[0].inc_by(10);
-        metrics.denied("player_rate");
+        metrics.denied("rate_of_address");
         metrics.dropped(&tunnel, "too_old", 3);
         metrics.link_parked(2);
         metrics.link_parked(-1);
@@ -370,7 +370,7 @@ mod tests {
             "relay_sessions_resumed_total 3",
             "relay_sessions_expired_total 4",
             r#"relay_session_pause_seconds_bucket{le="0.25"} 3"#,
-            r#"relay_players_denied_total{reason="player_rate"} 1"#,
+            r#"relay_players_denied_total{reason="rate_of_address"} 1"#,
             r#"relay_datagrams_dropped_total{host="desk",tunnel="mc",reason="too_old"} 3"#,
         ] {
             assert!(text.lines().any(|got| got == line), "no `{line}` in\n{text}");

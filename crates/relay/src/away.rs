@@ -3,7 +3,7 @@
 //! The entry stays the one that players know, with the server's own picture and the first line of its message, as far as it was ever seen.
 
 use spawnpoint_config::relay::Away;
-use spawnpoint_core::admission::DenyReason;
+use spawnpoint_core::admission::{DenyReason, Full, Whose};
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_net::unix_now;
 use spawnpoint_proto::ResetCode;
@@ -117,9 +117,12 @@ pub(crate) fn refusal(texts: &Away, icon: Option<&str>, presence: Presence, know
 /// Why the relay did not take the player.
 pub(crate) const fn words_for_denied(reason: DenyReason) -> &'static str {
     match reason {
-        DenyReason::PlayerRate => "Too many connections from your address. Wait a moment and try again.",
-        DenyReason::PlayersOfAddress => "Too many players from your address.",
-        DenyReason::PlayersOfHost | DenyReason::PlayersOfRelay => "This server is full.",
+        DenyReason::Full(Whose::Address | Whose::Network, Full::Players) => "Too many players from your address.",
+        DenyReason::Full(Whose::Address | Whose::Network, _) => {
+            "Too many connections from your address. Wait a moment and try again."
+        }
+        DenyReason::Full(_, Full::Players) => "This server is full.",
+        DenyReason::Full(..) => "Too many players are joining right now. Wait a moment and try again.",
         DenyReason::Draining => "This server's relay is restarting. Try again in a moment.",
         DenyReason::NoAgent => "This server's host is reconnecting. Try again in a moment.",
     }

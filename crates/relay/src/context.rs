@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use spawnpoint_config::relay::RelayConfig;
-use spawnpoint_core::admission::{Gate, HostPlaces, Limits};
+use spawnpoint_core::admission::{Bounds, Circle, Gate, Limits};
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::Clock;
 use spawnpoint_ops::{Events, RelayMetrics};
@@ -23,13 +23,20 @@ const PREFIXES: usize = 65_536;
 /// Players who may be heard at the same time, before it is known whom they want.
 pub(crate) const MAX_HEARING: u32 = 4_096;
 
+/// So many refusals a second of those who keep to their own address's bounds are an attack.
+const SIEGE: u32 = 500;
+
 /// Agents that may be in their handshake: in all, from one address, and how often from one address.
 const HANDSHAKES: Limits = Limits {
-    players: 128,
-    players_per_prefix: 64,
-    rate_per_prefix: 10,
-    burst_per_prefix: 64,
+    relay: Bounds::of_players(128),
+    prefix: Bounds {
+        players: 64,
+        half_open: 64,
+        rate: 10,
+        burst: 64,
+    },
     prefixes: 16_384,
+    siege: u32::MAX,
 };
 
 /// No host has this number.
@@ -55,7 +62,7 @@ pub(crate) struct Context {
     /// Admission of TCP players up to where it is known whom they want.
     pub hearing: Gate,
     /// Whoever is heard belongs to no host yet, so only the gate's own limits count.
-    pub anyone: Arc<HostPlaces>,
+    pub anyone: Arc<Circle>,
     /// What the server list shows.
     pub lists: Lists,
     /// The number of the host who gets players that ask for nobody.
@@ -83,14 +90,13 @@ impl Context {
     ) -> Self {
         let links = Arc::new(Semaphore::new(config.links.max_links as usize));
         let players = Limits {
-            players: config.players.max_players,
-            players_per_prefix: config.players.max_players_per_address,
-            rate_per_prefix: config.players.new_players_per_address,
-            burst_per_prefix: config.players.new_players_burst,
+            relay: config.players.total,
+            prefix: config.players.per_address,
             prefixes: PREFIXES,
+            siege: SIEGE,
         };
         let hearing = Limits {
-            players: MAX_HEARING,
+            relay: Bounds::of_players(MAX_HEARING),
             ..players
         };
         Self {
@@ -103,7 +109,7 @@ impl Context {
             players: Gate::new(players),
             handshakes: Gate::new(HANDSHAKES),
             hearing: Gate::new(hearing),
-            anyone: Arc::new(HostPlaces::new(u32::MAX)),
+            anyone: Arc::new(Circle::of_host(Bounds::NONE)),
             lists: Lists::default(),
             default_host: AtomicI64::new(NO_HOST),
             icon,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use spawnpoint_core::admission::{DenyReason, HostPlaces, Permit};
+use spawnpoint_core::admission::{Bounds, Circle, DenyReason, Permit};
 use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::{PublicPort, Route};
 use spawnpoint_net::{BindError, LocalSocket, PacketBuffers, PacketSocket, TaskScope, bind_tcp, bind_udp, canonical};
@@ -46,7 +46,7 @@ pub(crate) struct Exposure {
     /// Who is where, on a shared port for packets.
     clients: Clients,
     /// Places for players who are heard.
-    places: Arc<HostPlaces>,
+    circle: Arc<Circle>,
     /// Players who are heard, or told why they cannot enter.
     talking: Arc<TaskScope>,
     /// The task that takes players, while it may.
@@ -121,10 +121,10 @@ impl Exposure {
             routes,
             socket,
             clients: Clients::new(context.config.players.udp_idle),
-            places: Arc::new(HostPlaces::new(match door {
+            circle: Arc::new(Circle::of_host(Bounds::of_players(match door {
                 Door::Own(_) => MAX_HEARING / 8,
                 Door::Shared(_) => MAX_HEARING / 2,
-            })),
+            }))),
             talking: Arc::new(TaskScope::new(parent)),
             taking: None,
         }
@@ -141,7 +141,7 @@ impl Exposure {
                     routes,
                     door: self.door,
                     scope: Arc::downgrade(&self.talking),
-                    places: self.places.clone(),
+                    circle: self.circle.clone(),
                 };
                 scope.spawn(Doorman(Arc::new(lobby)).accept(listener));
             }
@@ -275,7 +275,7 @@ pub(crate) fn enter(
     if link.is_away() {
         return Err(DenyReason::NoAgent);
     }
-    let permit = context.players.admit(context.clock.now(), ip, &tunnel.places)?;
+    let permit = context.players.admit(context.clock.now(), ip, &tunnel.circle)?;
     Ok((link.clone(), tunnel, permit))
 }
 

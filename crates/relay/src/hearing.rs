@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use spawnpoint_core::admission::{DenyReason, HostPlaces, Permit};
+use spawnpoint_core::admission::{Circle, DenyReason, Permit};
 use spawnpoint_core::hostname::Hostname;
 use spawnpoint_core::route::{PublicPort, Route};
 use spawnpoint_net::{LocalSocket, TaskScope, canonical};
@@ -86,7 +86,7 @@ pub(crate) struct Lobby {
     /// The tasks of those who are heard; they end with the port.
     pub scope: Weak<TaskScope>,
     /// Places for those who are heard here, so that a flood at one port leaves the others theirs.
-    pub places: Arc<HostPlaces>,
+    pub circle: Arc<Circle>,
 }
 
 /// A player who is heard.
@@ -137,7 +137,7 @@ impl Lobby {
         let context = &self.context;
         let permit = match is_proxy {
             true => None,
-            false => match context.hearing.admit(context.clock.now(), player.ip(), &self.places) {
+            false => match context.hearing.admit(context.clock.now(), player.ip(), &self.circle) {
                 Ok(permit) => Some(permit),
                 // Whoever comes too often gets no conversation out of it.
                 Err(reason) => return context.metrics.denied(reason.as_str()),
@@ -230,8 +230,8 @@ impl Hearing {
             self.player = canonical(addresses.source);
         }
         let context = &self.context;
-        let places = &self.lobby.places;
-        let admitted = context.hearing.admit(context.clock.now(), self.player.ip(), places);
+        let circle = &self.lobby.circle;
+        let admitted = context.hearing.admit(context.clock.now(), self.player.ip(), circle);
         self.permit = Some(admitted.map_err(Lost::Denied)?);
         Ok(())
     }

@@ -17,6 +17,7 @@
 //! remember  tunnels that are answered while their agents are gone
 //! names     the names of a tunnel, and the best that players can type
 //! tunnel    what the players of one tunnel share
+//! bounds    how many players hosts and tunnels take
 //! tcp udp   one TCP player; the UDP players of one tunnel
 //! handover  an upgrade in place: everything goes to a successor
 //! refuse    talking to a player who does not get in
@@ -24,6 +25,7 @@
 //! [`office`] is what an operator does with hosts while the relay runs, [`zone`] what to put into DNS.
 
 mod away;
+mod bounds;
 mod certificate;
 mod context;
 mod directory;

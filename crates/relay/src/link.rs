@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use spawnpoint_core::admission::HostPlaces;
+use spawnpoint_core::admission::Circle;
 use spawnpoint_core::route::{HostNumber, Return};
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{
@@ -33,6 +33,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::away::Presence;
+use crate::bounds;
 use crate::context::Context;
 use crate::list;
 use crate::meter::SessionMeter;
@@ -70,7 +71,8 @@ pub(crate) struct Link {
     pub id: LinkId,
     pub host: HostNumber,
     pub host_name: String,
-    pub places: Arc<HostPlaces>,
+    /// Its host's players.
+    pub circle: Arc<Circle>,
     pub sessions: Sessions,
     /// What its agent shows to take it up again.
     pub ticket: SecretHash,
@@ -253,7 +255,7 @@ impl LinkTask {
         context: &Arc<Context>,
         registry: &Registry,
         host: Host,
-        (players, places): (Arc<HostPlaces>, [OwnedSemaphorePermit; 2]),
+        (circle, places): (Arc<Circle>, [OwnedSemaphorePermit; 2]),
         (id, ticket): (LinkId, SecretHash),
         parent: &CancellationToken,
     ) -> Self {
@@ -264,7 +266,7 @@ impl LinkTask {
             id,
             host: HostNumber(host.id.0),
             host_name: host.name.to_string(),
-            places: players,
+            circle,
             sessions,
             ticket,
             patience: MAX_PATIENCE.min(context.config.links.resume_window / 2),
@@ -536,6 +538,18 @@ impl LinkTask {
         }
     }
 
+    /// How many players the host and its tunnels take is as grant and configuration say now.
+    fn apply_bounds(&self) {
+        let config = &self.context.config;
+        let grant = &self.host.grant;
+        self.link.circle.set_bounds(bounds::of_host(config, grant));
+        for (name, (_, id)) in &self.requests {
+            if let Some(tunnel) = self.link.tunnel(*id) {
+                tunnel.circle.set_bounds(bounds::of_tunnel(config, grant, name));
+            }
+        }
+    }
+
     fn closing(&self) -> CloseCode {
         self.link.closing.get().copied().unwrap_or(CloseCode::Internal)
     }
@@ -554,7 +568,7 @@ impl LinkTask {
             return Ok(());
         }
         self.host = host;
-        self.link.places.set_max(max_players(&self.context, &self.host));
+        self.apply_bounds();
         let pool = &self.context.config.players.ports;
         let mut gone = Vec::new();
         for (name, (request, _)) in &self.requests {
@@ -682,12 +696,6 @@ impl From<ControlError> for End {
             ControlError::Cut => Self::Violation(Violation::ControlEnded),
         }
     }
-}
-
-/// Players that a host may have: its grant's number, or the relay's.
-pub(crate) fn max_players(context: &Context, host: &Host) -> u32 {
-    let most = context.config.players.max_players_per_host;
-    host.grant.max_players.map_or(most, |granted| granted.get().min(most))
 }
 
 /// Whether an agent comes back whose link was closed for `code`.

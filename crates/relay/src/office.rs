@@ -3,13 +3,14 @@
 //! The directory is the meeting point: the running relay left its address and certificate there for invites, and notices within a second what is changed
 //! here.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use spawnpoint_core::grant::{Grant, PortRule, ProtocolSet, UnixTime};
+use spawnpoint_core::grant::{Caps, Grant, PortRule, ProtocolSet, UnixTime};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{random_bytes, unix_now};
-use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust};
+use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust, TunnelName};
 use spawnpoint_store::{Directory, Entry, Host, Reservation, SqliteDirectory, StoreError};
 
 /// The name or address in invites.
@@ -44,21 +45,52 @@ pub struct GrantChange {
     pub ports: Option<PortRule>,
     /// Host names.
     pub hostnames: Option<Vec<Pattern>>,
-    /// Players at once.
-    pub max_players: Option<Option<std::num::NonZeroU32>>,
+    /// How much it may use, or one of its tunnels.
+    pub caps: CapsChange,
+    /// The tunnel that `caps` are of; all together when absent.
+    pub tunnel: Option<TunnelName>,
     /// End.
     pub expires: Option<Option<UnixTime>>,
 }
 
+/// Changes to how much a host or a tunnel may use; what is `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CapsChange {
+    /// Players at once.
+    pub players: Option<Option<NonZeroU32>>,
+    /// Players at once whom no server has answered.
+    pub half_open: Option<Option<NonZeroU32>>,
+    /// New players a second.
+    pub new_players: Option<Option<NonZeroU32>>,
+}
+
+impl CapsChange {
+    fn apply(self, caps: Caps) -> Caps {
+        Caps {
+            players: self.players.unwrap_or(caps.players),
+            half_open: self.half_open.unwrap_or(caps.half_open),
+            new_players: self.new_players.unwrap_or(caps.new_players),
+        }
+    }
+}
+
 impl GrantChange {
     /// `grant` with the changes.
-    pub fn apply(self, grant: Grant) -> Grant {
+    pub fn apply(self, mut grant: Grant) -> Grant {
+        match self.tunnel {
+            None => grant.caps = self.caps.apply(grant.caps),
+            Some(tunnel) => {
+                let caps = self.caps.apply(grant.caps_of(&tunnel));
+                grant.tunnel_caps.insert(tunnel, caps);
+                grant.tunnel_caps.retain(|_, caps| !caps.is_empty());
+            }
+        }
         Grant {
             protocols: self.protocols.unwrap_or(grant.protocols),
             ports: self.ports.unwrap_or(grant.ports),
             hostnames: self.hostnames.unwrap_or(grant.hostnames),
-            max_players: self.max_players.unwrap_or(grant.max_players),
             expires: self.expires.unwrap_or(grant.expires),
+            ..grant
         }
     }
 }

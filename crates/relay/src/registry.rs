@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_config::relay::RelayConfig;
-use spawnpoint_core::admission::HostPlaces;
+use spawnpoint_core::admission::{Bounds, Circle};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::route::{self, HostNumber, OpenError, PublicPort, Return, RouteTable, TunnelSpec};
 use spawnpoint_net::BindError;
@@ -43,7 +43,7 @@ pub(crate) type Routes = Arc<RouteTable<Arc<Link>>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     /// A place for each player.
-    pub players: Arc<HostPlaces>,
+    pub players: Arc<Circle>,
     /// A place for each link.
     pub links: Arc<Semaphore>,
 }
@@ -109,7 +109,7 @@ enum Request {
     },
     Places {
         host: HostNumber,
-        max: u32,
+        bounds: Bounds,
         reply: oneshot::Sender<Places>,
     },
     NameAt {
@@ -230,8 +230,8 @@ impl Registry {
     }
 
     /// The places of a host; `None` when the relay is going down.
-    pub async fn places(&self, host: HostNumber, max: u32) -> Option<Places> {
-        self.ask(|reply| Request::Places { host, max, reply }).await
+    pub async fn places(&self, host: HostNumber, bounds: Bounds) -> Option<Places> {
+        self.ask(|reply| Request::Places { host, bounds, reply }).await
     }
 
     /// A link by its id.
@@ -383,8 +383,8 @@ impl Supervisor {
             Request::PortOf { host, name, reply } => {
                 let _ = reply.send(self.book.port(host, &name).map(|(_, port)| port));
             }
-            Request::Places { host, max, reply } => {
-                let _ = reply.send(self.places_of(host, max));
+            Request::Places { host, bounds, reply } => {
+                let _ = reply.send(self.places_of(host, bounds));
             }
             Request::NameAt { host, port, reply } => {
                 let _ = reply.send(self.book.name_at(host, port).cloned());
@@ -603,13 +603,13 @@ impl Supervisor {
     }
 
     /// The places of a host.
-    pub fn places_of(&mut self, host: HostNumber, max: u32) -> Places {
+    pub fn places_of(&mut self, host: HostNumber, bounds: Bounds) -> Places {
         let new = || Places {
-            players: Arc::new(HostPlaces::new(max)),
+            players: Arc::new(Circle::of_host(bounds)),
             links: Arc::new(Semaphore::new(MAX_LINKS_PER_HOST)),
         };
         let places = self.places.entry(host).or_insert_with(new);
-        places.players.set_max(max);
+        places.players.set_bounds(bounds);
         places.clone()
     }
 

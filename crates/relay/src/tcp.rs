@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use spawnpoint_core::admission::{DenyReason, Permit};
+use spawnpoint_core::admission::{DenyReason, Full, Permit, Whose};
 use spawnpoint_net::{Ends, Halves, LocalSocket, Meter, Opening, PlayerStream, Session, SessionEnd, canonical};
 use spawnpoint_proto::ResetCode;
 use spawnpoint_proto::stream::{Purpose, StreamHeader};
@@ -159,7 +159,10 @@ pub(crate) async fn carry_on(
 ) {
     let Some(socket) = visitor.socket() else { return };
     let [up, down] = tunnel.bytes.clone();
-    let meters = Arc::new([SessionMeter::new(up, before[0]), SessionMeter::new(down, before[1])]);
+    let meters = Arc::new([
+        SessionMeter::new(up, before[0]),
+        SessionMeter::new(down, before[1]).settling(seat.place()),
+    ]);
     seat.watch(meters.clone());
     visitor.meters = Some(meters.clone());
     entry.note(&seat, &meters);
@@ -268,7 +271,9 @@ pub(crate) async fn open_stream(connection: &quinn::Connection, header: &StreamH
 fn refusal(tunnel: &Tunnel, code: ResetCode) -> Refusal {
     let presence = match (code, Presence::of_reset(code)) {
         (_, Some(presence)) => presence,
-        (ResetCode::TooManySessions, _) => return Refusal::new(words_for_denied(DenyReason::PlayersOfHost)),
+        (ResetCode::TooManySessions, _) => {
+            return Refusal::new(words_for_denied(DenyReason::Full(Whose::Host, Full::Players)));
+        }
         _ => Presence::Reconnecting,
     };
     let known = tunnel.list.as_ref().map(|list| list.known());

@@ -1,11 +1,11 @@
 //! One open tunnel of one link: what its players' tasks need, and the scope they live in.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
-use spawnpoint_core::admission::{HostPlaces, Permit};
+use spawnpoint_core::admission::{Circle, Permit};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_net::{Meter, TaskScope};
 use spawnpoint_ops::{Event, TunnelLabels};
@@ -24,7 +24,8 @@ pub(crate) struct Tunnel {
     /// Its public port.
     pub port: u16,
     pub labels: TunnelLabels,
-    pub places: Arc<HostPlaces>,
+    /// Its players, within those of its host.
+    pub circle: Arc<Circle>,
     /// Bytes from and to players.
     pub bytes: [Counter; 2],
     pub scope: TaskScope,
@@ -59,7 +60,7 @@ pub(crate) struct Seat {
     bytes: [u64; 2],
     /// Counts a session that may be cut at any moment.
     meters: Option<Arc<[SessionMeter; 2]>>,
-    permit: Option<Permit>,
+    permit: Option<Arc<Permit>>,
 }
 
 impl Seat {
@@ -99,13 +100,23 @@ impl Seat {
             end: "tunnel_closed",
             bytes: [0; 2],
             meters: None,
-            permit: Some(permit),
+            permit: Some(Arc::new(permit)),
         }
     }
 
     /// What `meters` have counted is reported even if the session is cut without a word.
     pub fn watch(&mut self, meters: Arc<[SessionMeter; 2]>) {
         self.meters = Some(meters);
+    }
+
+    /// The server has answered the player.
+    pub fn settle(&self) {
+        self.permit.iter().for_each(|permit| permit.settle());
+    }
+
+    /// The player's place, for whoever learns that the server has answered.
+    pub fn place(&self) -> Weak<Permit> {
+        self.permit.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
     /// Notes how the session ended and what it carried; the rest happens when the seat is dropped.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
-use spawnpoint_core::admission::{DenyReason, HostPlaces};
+use spawnpoint_core::admission::{Circle, DenyReason};
 #[cfg(unix)]
 use spawnpoint_core::flow::FlowSnapshot;
 use spawnpoint_core::flow::{DropReason, Ended, FlowTable, Limits};
@@ -53,7 +53,7 @@ pub(crate) struct UdpTunnel {
     context: Arc<Context>,
     id: TunnelId,
     labels: TunnelLabels,
-    places: Arc<HostPlaces>,
+    circle: Arc<Circle>,
     bytes: [Counter; 2],
     outbox: DatagramOutbox,
     /// What the server list shows of it, for a game that is pinged in packets.
@@ -70,7 +70,7 @@ impl UdpTunnel {
         context: &Arc<Context>,
         id: TunnelId,
         labels: &TunnelLabels,
-        places: &Arc<HostPlaces>,
+        circle: &Arc<Circle>,
         bytes: &[Counter; 2],
         outbox: DatagramOutbox,
         list: Option<Arc<List>>,
@@ -79,13 +79,13 @@ impl UdpTunnel {
         let limits = Limits {
             idle: players.udp_idle,
             unanswered: UNANSWERED,
-            flows: players.max_players_per_host as usize,
+            flows: circle.bounds().players as usize,
         };
         Self {
             context: context.clone(),
             id,
             labels: labels.clone(),
-            places: places.clone(),
+            circle: circle.clone(),
             bytes: bytes.clone(),
             outbox,
             list,
@@ -126,7 +126,7 @@ impl UdpTunnel {
         let mut table = self.table();
         table.set_next_serial(next_serial);
         for handed in flows {
-            let permit = self.context.players.readmit(now, handed.flow.player.ip(), &self.places);
+            let permit = self.context.players.readmit(now, handed.flow.player.ip(), &self.circle);
             let age = Duration::from_millis(handed.flow.age_ms);
             let seat = Seat::restore(&self.context, &self.labels, handed.session, permit, age);
             let local = handed.local;
@@ -184,7 +184,7 @@ impl UdpTunnel {
         let permit = self
             .context
             .players
-            .admit(now, player.ip(), &self.places)
+            .admit(now, player.ip(), &self.circle)
             .map_err(|reason: DenyReason| {
                 self.context.metrics.denied(reason.as_str());
                 DropReason::Denied
@@ -206,7 +206,10 @@ impl UdpTunnel {
         match header.kind {
             Kind::Packet { fragment: None, .. } => {
                 let reply = table.on_origin_packet(now, header.flow, payload.len());
-                let reply = reply.map(|(player, hold)| (player, hold.local, hold.via.clone()));
+                let reply = reply.map(|(player, hold)| {
+                    hold.seat.settle();
+                    (player, hold.local, hold.via.clone())
+                });
                 drop(table);
                 let reply = reply.map(|(player, local, via)| Some((player, local, via, payload)));
                 self.reply(header.flow, reply);
@@ -216,8 +219,12 @@ impl UdpTunnel {
                 ..
             } => {
                 let whole = table.on_origin_fragment(now, header.flow, fragment, payload);
-                let whole = whole
-                    .map(|whole| whole.map(|(player, hold, packet)| (player, hold.local, hold.via.clone(), packet)));
+                let whole = whole.map(|whole| {
+                    whole.map(|(player, hold, packet)| {
+                        hold.seat.settle();
+                        (player, hold.local, hold.via.clone(), packet)
+                    })
+                });
                 drop(table);
                 self.reply(header.flow, whole);
             }

@@ -18,8 +18,9 @@ use spawnpoint_proto::{CloseCode, LinkId, RejectCode, Ticket, Violation};
 use spawnpoint_store::Host;
 use tokio_util::sync::CancellationToken;
 
+use crate::bounds;
 use crate::context::Context;
-use crate::link::{Arrival, Carriage, LinkTask, max_players};
+use crate::link::{Arrival, Carriage, LinkTask};
 use crate::registry::{Found, Registry};
 
 /// With this many handshakes under way, agents must show that their address is their own before we do any work for them.
@@ -192,7 +193,10 @@ impl Reception {
         };
         let Some(places) = self
             .registry
-            .places(HostNumber(host.id.0), max_players(&self.context, &host))
+            .places(
+                HostNumber(host.id.0),
+                bounds::of_host(&self.context.config, &host.grant),
+            )
             .await
         else {
             return self.reject(offered, busy("this relay is going down"), carriage).await;

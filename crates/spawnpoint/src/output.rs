@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use spawnpoint_agent::Shown;
 use spawnpoint_config::log::{Log, LogFormat as Configured};
-use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
+use spawnpoint_config::unit::show_rate;
+use spawnpoint_core::grant::{Caps, Grant, PortRule, UnixTime};
 use spawnpoint_net::unix_now;
 use spawnpoint_ops::{Event, Events, LogFormat, init_logs};
 use spawnpoint_store::{Host, Reservation};
@@ -223,12 +224,31 @@ pub fn describe_grant(grant: &Grant) -> String {
         let names: Vec<String> = grant.hostnames.iter().map(ToString::to_string).collect();
         let _ = write!(text, ", names {}", names.join(" "));
     }
-    if let Some(most) = grant.max_players {
-        let _ = write!(text, ", {most} players at most");
+    text += &describe_caps(&grant.caps);
+    for (tunnel, caps) in &grant.tunnel_caps {
+        let _ = write!(
+            text,
+            ", tunnel {tunnel}: {}",
+            describe_caps(caps).trim_start_matches(", ")
+        );
     }
     if let Some(end) = grant.expires {
         let left = end.0.saturating_sub(unix_now().0);
         let _ = write!(text, ", for another {}", rough(left));
+    }
+    text
+}
+
+fn describe_caps(caps: &Caps) -> String {
+    let mut text = String::new();
+    if let Some(most) = caps.players {
+        let _ = write!(text, ", {most} players at most");
+    }
+    if let Some(most) = caps.half_open {
+        let _ = write!(text, ", {most} of them half open");
+    }
+    if let Some(rate) = caps.new_players {
+        let _ = write!(text, ", {} new", show_rate(rate.get()));
     }
     text
 }

@@ -48,7 +48,7 @@ impl Props {
     pub fn write(&self) -> Result<(), Fault> {
         // All players of a crowd come from one address, and at once.
         let text = format!(
-            "[players]\nmax_players_per_address = 100000\nnew_players_per_address = \"10000/s\"\nnew_players_burst = 10000\nudp_idle = \"{} s\"\n",
+            "[players]\nmax_players_per_address = 100000\nmax_half_open = 100000\nmax_half_open_per_host = 100000\nmax_half_open_per_tunnel = 100000\nmax_half_open_per_address = 100000\nnew_players = \"100000/s\"\nnew_players_per_host = \"100000/s\"\nnew_players_per_tunnel = \"100000/s\"\nnew_players_per_address = \"100000/s\"\nnew_players_burst = 100000\nudp_idle = \"{} s\"\n",
             self.udp_idle.as_secs()
         );
         let made = [self.data(), self.state()].iter().try_for_each(std::fs::create_dir_all);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use spawnpoint_core::admission::{DenyReason, Gate, HostPlaces, Limits, Permit};
+use spawnpoint_core::admission::{Bounds, Circle, DenyReason, Full, Gate, Limits, NETWORK, Permit, Whose};
 use spawnpoint_proto::Time;
 
 use crate::sim::seed::Dice;
@@ -27,7 +27,7 @@ pub fn simulate_roomy(dice: &mut Dice) {
     town.leave();
 }
 
-/// A table with room for a few prefixes: whoever comes through which entry, everything stays within twice the limits of one.
+/// A table with room for a few prefixes: whoever comes through which entry, everything stays within what one entry allows and the one that all share.
 pub fn simulate_cramped(dice: &mut Dice) {
     let room = dice.within(1, 12) as usize;
     let mut town = Town::new(dice, room);
@@ -48,7 +48,7 @@ type Prefix = (bool, u64);
 struct Town {
     gate: Gate,
     limits: Limits,
-    hosts: Vec<(Arc<HostPlaces>, u32)>,
+    hosts: Vec<(Arc<Circle>, Bounds)>,
     now: Time,
     /// Addresses that come again and again.
     regulars: Vec<IpAddr>,
@@ -62,22 +62,33 @@ struct Visitor {
     permit: Permit,
     prefix: Prefix,
     host: usize,
+    is_answered: bool,
 }
 
 impl Town {
     fn new(dice: &mut Dice, prefixes: usize) -> Self {
         let limits = Limits {
-            players: dice.within(5, 60) as u32,
-            players_per_prefix: dice.within(1, 12) as u32,
-            rate_per_prefix: dice.within(1, 20) as u32,
-            burst_per_prefix: dice.within(1, 15) as u32,
+            relay: Bounds {
+                half_open: dice.within(5, 60) as u32,
+                ..Bounds::of_players(dice.within(5, 60) as u32)
+            },
+            prefix: Bounds {
+                players: dice.within(1, 12) as u32,
+                half_open: dice.within(1, 12) as u32,
+                rate: dice.within(1, 20) as u32,
+                burst: dice.within(1, 15) as u32,
+            },
             prefixes,
+            // What is foretold is without a siege.
+            siege: u32::MAX,
         };
-        let hosts = (0..HOSTS).map(|_| dice.within(0, 30) as u32);
+        let hosts = (0..HOSTS).map(|_| host_bounds(dice));
         Self {
             gate: Gate::new(limits),
             limits,
-            hosts: hosts.map(|max| (Arc::new(HostPlaces::new(max)), max)).collect(),
+            hosts: hosts
+                .map(|bounds| (Arc::new(Circle::of_host(bounds)), bounds))
+                .collect(),
             now: Time::ZERO,
             regulars: (0..8).map(|_| address(dice)).collect(),
             inside: Vec::new(),
@@ -93,7 +104,8 @@ impl Town {
                 come(self, neighbour(dice, regular), dice.index(HOSTS));
             }
             45..=49 => self.flood(dice, come),
-            50..=79 => self.let_go(dice),
+            50..=69 => self.let_go(dice),
+            70..=79 => self.answer(dice),
             80..=94 => self.now = self.now + dice.duration(Duration::from_millis(400)),
             95..=97 => self.now = self.now + dice.duration(Duration::from_secs(30)),
             98 => self.resize_host(dice),
@@ -120,16 +132,24 @@ impl Town {
         }
     }
 
+    fn answer(&mut self, dice: &mut Dice) {
+        if !self.inside.is_empty() {
+            let at = dice.index(self.inside.len());
+            self.inside[at].permit.settle();
+            self.inside[at].is_answered = true;
+        }
+    }
+
     fn resize_host(&mut self, dice: &mut Dice) {
-        let max = dice.within(0, 30) as u32;
+        let bounds = host_bounds(dice);
         let host = dice.pick(&self.hosts).0.clone();
-        host.set_max(max);
+        host.set_bounds(bounds);
         let entry = self
             .hosts
             .iter_mut()
-            .find(|(places, _)| Arc::ptr_eq(places, &host))
+            .find(|(circle, _)| Arc::ptr_eq(circle, &host))
             .unwrap();
-        entry.1 = max;
+        entry.1 = bounds;
     }
 
     fn try_foretold(&mut self, ip: IpAddr, host: usize) {
@@ -146,16 +166,13 @@ impl Town {
     fn foretell(&self, prefix: Prefix, host: usize) -> Result<(), DenyReason> {
         if self.draining {
             Err(DenyReason::Draining)
-        } else if self.inside.len() as u32 >= self.limits.players {
-            Err(DenyReason::PlayersOfRelay)
-        } else if self.inside_of(prefix) >= self.limits.players_per_prefix {
-            Err(DenyReason::PlayersOfAddress)
-        } else if self.is_too_fast(prefix, 1) {
-            Err(DenyReason::PlayerRate)
-        } else if self.inside_at(host) >= self.hosts[host].1 {
-            Err(DenyReason::PlayersOfHost)
         } else {
-            Ok(())
+            let own = self.count(|visitor| visitor.prefix == prefix);
+            let is_too_fast = self.is_too_fast(prefix, 1);
+            full((Whose::Address, own), self.limits.prefix, is_too_fast)?;
+            let hosts = self.count(|visitor| visitor.host == host);
+            full((Whose::Host, hosts), self.hosts[host].1, false)?;
+            full((Whose::Relay, self.count(|_| true)), self.limits.relay, false)
         }
     }
 
@@ -166,12 +183,12 @@ impl Town {
         };
         // A prefix may have come in both by an entry of its own and by the one that all without room share.
         assert!(
-            !self.is_too_fast(prefix, 2),
-            "{ip} came in faster than two entries allow"
+            !self.is_too_fast(prefix, 1 + NETWORK),
+            "{ip} came in faster than both entries allow"
         );
         self.enter(permit, ip, host);
         assert!(
-            self.inside_of(prefix) <= 2 * self.limits.players_per_prefix,
+            self.count(|visitor| visitor.prefix == prefix).0 <= (1 + NETWORK) * self.limits.prefix.players,
             "too many of {ip} are in"
         );
     }
@@ -179,12 +196,17 @@ impl Town {
     fn enter(&mut self, permit: Permit, ip: IpAddr, host: usize) {
         let prefix = prefix_of(ip);
         self.admitted.entry(prefix).or_default().push(self.now);
-        self.inside.push(Visitor { permit, prefix, host });
+        self.inside.push(Visitor {
+            permit,
+            prefix,
+            host,
+            is_answered: false,
+        });
     }
 
     /// Whether one more of `prefix` now would make more than `entries` times (burst + rate * time) in some window that ends now.
     fn is_too_fast(&self, prefix: Prefix, entries: u32) -> bool {
-        let step = Duration::from_secs(1) / self.limits.rate_per_prefix;
+        let step = Duration::from_secs(1) / self.limits.prefix.rate;
         let times = self.admitted.get(&prefix).map_or(&[][..], Vec::as_slice);
         // Earlier admissions cannot matter: in a minute even one player a second makes good for the largest burst.
         let recent = times
@@ -192,33 +214,33 @@ impl Town {
             .rev()
             .take_while(|&&time| self.now.since(time) < Duration::from_secs(60));
         let windows = std::iter::once(self.now).chain(recent.copied()).zip(1u32..);
-        windows.into_iter().any(|(start, count)| {
-            step * count > entries * (step * self.limits.burst_per_prefix + self.now.since(start))
+        windows
+            .into_iter()
+            .any(|(start, count)| step * count > entries * (step * self.limits.prefix.burst + self.now.since(start)))
+    }
+
+    /// How many are in for whom `is_counted`, and how many of them are not answered.
+    fn count(&self, is_counted: impl Fn(&Visitor) -> bool) -> (u32, u32) {
+        let counted = self.inside.iter().filter(|visitor| is_counted(visitor));
+        counted.fold((0, 0), |(active, half_open), visitor| {
+            (active + 1, half_open + u32::from(!visitor.is_answered))
         })
-    }
-
-    fn inside_of(&self, prefix: Prefix) -> u32 {
-        self.inside.iter().filter(|visitor| visitor.prefix == prefix).count() as u32
-    }
-
-    fn inside_at(&self, host: usize) -> u32 {
-        self.inside.iter().filter(|visitor| visitor.host == host).count() as u32
     }
 
     fn check(&self) {
         assert_eq!(
-            self.gate.active() as usize,
-            self.inside.len(),
+            (self.gate.active(), self.gate.half_open()),
+            self.count(|_| true),
             "the gate lost count of all players"
         );
         assert!(
-            self.gate.active() <= self.limits.players,
+            self.gate.active() <= self.limits.relay.players,
             "more players than the relay takes"
         );
-        for (host, (places, _)) in self.hosts.iter().enumerate() {
+        for (host, (circle, _)) in self.hosts.iter().enumerate() {
             assert_eq!(
-                places.active(),
-                self.inside_at(host),
+                (circle.active(), circle.half_open()),
+                self.count(|visitor| visitor.host == host),
                 "the gate lost count of host {host}"
             );
         }
@@ -228,8 +250,37 @@ impl Town {
         self.inside.clear();
         self.check();
         let distinct: BTreeSet<_> = self.admitted.keys().collect();
-        assert!(!distinct.is_empty() || self.hosts.iter().all(|(_, max)| *max == 0) || self.draining);
+        assert!(
+            !distinct.is_empty()
+                || self
+                    .hosts
+                    .iter()
+                    .all(|(_, bounds)| bounds.players == 0 || bounds.half_open == 0)
+                || self.draining
+        );
     }
+}
+
+fn host_bounds(dice: &mut Dice) -> Bounds {
+    Bounds {
+        half_open: dice.within(0, 30) as u32,
+        ..Bounds::of_players(dice.within(0, 30) as u32)
+    }
+}
+
+/// What a circle with so many players, and so many of them not answered, says to one more.
+fn full(
+    (whose, (active, half_open)): (Whose, (u32, u32)),
+    bounds: Bounds,
+    is_too_fast: bool,
+) -> Result<(), DenyReason> {
+    let full = match () {
+        () if active >= bounds.players => Full::Players,
+        () if half_open >= bounds.half_open => Full::HalfOpen,
+        () if is_too_fast => Full::Rate,
+        () => return Ok(()),
+    };
+    Err(DenyReason::Full(whose, full))
 }
 
 fn address(dice: &mut Dice) -> IpAddr {

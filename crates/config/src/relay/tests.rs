@@ -38,9 +38,17 @@ fn every_key_reaches_its_field() {
         ports = "19132, 25565-25600"
         max_players = 1
         max_players_per_host = 2
-        max_players_per_address = 3
-        new_players_per_address = "4/s"
-        new_players_burst = 5
+        max_players_per_tunnel = 3
+        max_players_per_address = 4
+        max_half_open = 5
+        max_half_open_per_host = 6
+        max_half_open_per_tunnel = 7
+        max_half_open_per_address = 8
+        new_players = "9/s"
+        new_players_per_host = "10/s"
+        new_players_per_tunnel = "11/s"
+        new_players_per_address = "12/s"
+        new_players_burst = 13
         udp_idle = "6 s"
         hold = "7 s"
         hello_timeout = "8 s"
@@ -95,11 +103,13 @@ fn every_key_reaches_its_field() {
         players: Players {
             bind: "203.0.113.5".parse().unwrap(),
             ports: "19132,25565-25600".parse().unwrap(),
-            max_players: 1,
-            max_players_per_host: 2,
-            max_players_per_address: 3,
-            new_players_per_address: 4,
-            new_players_burst: 5,
+            total: bounds(1, 5, 9),
+            per_host: bounds(2, 6, 10),
+            per_tunnel: bounds(3, 7, 11),
+            per_address: Bounds {
+                burst: 13,
+                ..bounds(4, 8, 12)
+            },
             udp_idle: secs(6),
             hold: secs(7),
             hello_timeout: secs(8),

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::wishes::spec;
-use super::{Link, LinkTask, max_players};
+use super::{Link, LinkTask};
+use crate::bounds;
 use crate::context::Context;
 use crate::handover::state::{HandedLink, HandedSession, HandedTunnel};
 use crate::registry::{Registry, Supervisor};
@@ -122,7 +123,7 @@ pub(crate) fn restore(
     sockets: &mut Sockets,
     parent: &CancellationToken,
 ) -> Option<LinkTask> {
-    let places = supervisor.places_of(HostNumber(host.id.0), max_players(context, &host));
+    let places = supervisor.places_of(HostNumber(host.id.0), bounds::of_host(&context.config, &host.grant));
     // The successor may allow less than its predecessor did.
     let own = places.links.clone().try_acquire_owned().ok()?;
     let place = context.links.clone().try_acquire_owned().ok()?;
@@ -199,7 +200,7 @@ impl LinkTask {
         };
         entry.session.set_socket(socket.get());
         let now = self.context.clock.now();
-        let permit = self.context.players.readmit(now, handed.player.ip(), &tunnel.places);
+        let permit = self.context.players.readmit(now, handed.player.ip(), &tunnel.circle);
         let age = Duration::from_millis(handed.age_ms);
         let seat = Seat::restore(&self.context, &tunnel.labels, handed.session, permit, age);
         let before = [handed.up, handed.down];

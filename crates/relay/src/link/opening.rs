@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use spawnpoint_core::admission::Circle;
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, TunnelLabels, describe};
@@ -15,6 +16,7 @@ use spawnpoint_store::{ClaimError, Reservation, ReserveError, StoreError};
 
 use super::LinkTask;
 use super::wishes::{Wishes, dialect_of, spec};
+use crate::bounds;
 use crate::list::is_listed;
 use crate::registry::{OpenFailure, Opened};
 use crate::tunnel::Tunnel;
@@ -391,13 +393,15 @@ impl LinkTask {
             tunnel: request.name.to_string(),
             protocol: request.protocol.as_str(),
         };
-        let (context, places, bytes) = (&self.context, &self.link.places, self.context.metrics.bytes(&labels));
+        let (context, bytes) = (&self.context, self.context.metrics.bytes(&labels));
+        let bounds = bounds::of_tunnel(&context.config, &self.host.grant, &request.name);
+        let circle = Arc::new(Circle::of_tunnel(bounds, &self.link.circle));
         let scope = TaskScope::new(self.scope.token());
         let list = is_listed(request.game.as_deref()).then(|| context.lists.of(self.link.host, &request.name));
         let pinged = list.clone();
         let udp = has_packets.then(|| {
             let outbox = self.link.outbox.with_redundancy(request.redundancy == Some(true));
-            let udp = Arc::new(UdpTunnel::new(context, id, &labels, places, &bytes, outbox, pinged));
+            let udp = Arc::new(UdpTunnel::new(context, id, &labels, &circle, &bytes, outbox, pinged));
             let keeper = udp.clone();
             scope.spawn(async move { keeper.keep().await });
             udp
@@ -407,7 +411,7 @@ impl LinkTask {
             id,
             port,
             labels,
-            places: places.clone(),
+            circle,
             bytes,
             scope,
             udp,

@@ -12,7 +12,7 @@ use spawnpoint_proto::stream::StreamHeader;
 use spawnpoint_proto::{CloseCode, ResetCode, SessionId, TunnelName, Violation};
 use spawnpoint_store::Host;
 
-use super::{Carriage, Carrier, Command, End, Link, LinkTask, lost_reason, max_players, said_goodbye};
+use super::{Carriage, Carrier, Command, End, Link, LinkTask, lost_reason, said_goodbye};
 use crate::tcp::open_stream;
 use crate::welcome::{SOFTWARE, WELCOME_DEADLINE};
 
@@ -159,7 +159,7 @@ impl LinkTask {
         carriage.reader.trust();
         carriage.connection.set_receive_window(quinn::VarInt::MAX);
         self.host = host;
-        self.link.places.set_max(max_players(&self.context, &self.host));
+        self.apply_bounds();
         let theirs = list_sessions(&offered, &mut carriage.reader).await?;
         let hello = offered.hello();
         let epoch = self.attach(&carriage.connection, self.window_of(hello), hello);

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use spawnpoint_config::relay::parse_public_host;
-use spawnpoint_config::unit::parse_duration;
+use spawnpoint_config::unit::{parse_duration, parse_rate};
 use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_net::unix_now;
-use spawnpoint_proto::{HostName, Protocol};
-use spawnpoint_relay::office::{GrantChange, Office};
+use spawnpoint_proto::{HostName, Protocol, TunnelName};
+use spawnpoint_relay::office::{CapsChange, GrantChange, Office};
 
 use super::Failure;
 use crate::output::{describe_grant, describe_host, list_hosts, print, say};
@@ -72,6 +72,15 @@ pub struct GrantArguments {
     /// Players at once, or `any` for the relay's own limit
     #[arg(long, value_name = "NUMBER")]
     max_players: Option<String>,
+    /// Players at once whom no server has answered yet, or `any` for the relay's own limit
+    #[arg(long, value_name = "NUMBER")]
+    max_half_open: Option<String>,
+    /// New players a second, such as 20/s, or `any` for the relay's own limit
+    #[arg(long, value_name = "RATE")]
+    new_players: Option<String>,
+    /// The tunnel that the limits on players are for, instead of all tunnels of the host together
+    #[arg(long, value_name = "TUNNEL")]
+    tunnel: Option<TunnelName>,
     /// When the grant ends, from now, such as 12h or 30d, or `never`
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
@@ -83,12 +92,13 @@ impl GrantArguments {
             "pool" => Ok(PortRule::Pool),
             ports => ports.parse().map(PortRule::Only).context("--ports"),
         };
-        let players = |text: String| match text.as_str() {
-            "any" => Ok(None),
-            number => number
-                .parse::<NonZeroU32>()
-                .map(Some)
-                .map_err(|_| anyhow!("--max-players: `{number}` is no number of players: write 1 or more, or `any`")),
+        let caps = CapsChange {
+            players: players("--max-players", self.max_players)?,
+            half_open: players("--max-half-open", self.max_half_open)?,
+            new_players: or_any(self.new_players, |rate| {
+                let rate = parse_rate(rate).with_context(|| format!("--new-players {rate}: write for example 20/s"))?;
+                NonZeroU32::new(rate).context("--new-players: write 1/s or more, or `any`")
+            })?,
         };
         let expires = |text: String| match text.as_str() {
             "never" => Ok(None),
@@ -100,10 +110,28 @@ impl GrantArguments {
             protocols: self.protocols.map(|protocols| protocols.into_iter().collect()),
             ports: self.ports.map(ports).transpose()?,
             hostnames: self.hostnames,
-            max_players: self.max_players.map(players).transpose()?,
+            caps,
+            tunnel: self.tunnel,
             expires: self.expires.map(expires).transpose()?,
         })
     }
+}
+
+/// What `parse` makes of a value, which may be `any` for what is usual.
+fn or_any<T>(text: Option<String>, parse: impl Fn(&str) -> anyhow::Result<T>) -> anyhow::Result<Option<Option<T>>> {
+    match text.as_deref() {
+        None => Ok(None),
+        Some("any") => Ok(Some(None)),
+        Some(text) => parse(text).map(|value| Some(Some(value))),
+    }
+}
+
+fn players(flag: &str, text: Option<String>) -> anyhow::Result<Option<Option<NonZeroU32>>> {
+    or_any(text, |number| {
+        number
+            .parse()
+            .map_err(|_| anyhow!("{flag}: `{number}` is no number of players: write 1 or more, or `any`"))
+    })
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {

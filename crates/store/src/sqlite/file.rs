@@ -67,6 +67,9 @@ const MIGRATIONS: &[&str] = &[
         FOREIGN KEY (host, tunnel, protocol) REFERENCES reservations (host, tunnel, protocol) ON DELETE CASCADE
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    ALTER TABLE hosts ADD COLUMN caps TEXT NOT NULL DEFAULT '';
+",
 ];
 
 /// Opens the file at `path`, checked and up to date.

@@ -174,17 +174,17 @@ impl Directory for SqliteDirectory {
             let fail = |error| self.fail(error);
             let mut insert = transaction
                 .prepare_cached(
-                    "INSERT INTO hosts (name, token, token_prefix, protocols, ports, hostnames, max_players, expires, created)
-                     VALUES (:name, :token, :prefix, :protocols, :ports, :hostnames, :max_players, :expires, :now)
+                    "INSERT INTO hosts (name, token, token_prefix, protocols, ports, hostnames, max_players, caps, expires, created)
+                     VALUES (:name, :token, :prefix, :protocols, :ports, :hostnames, :max_players, :caps, :expires, :now)
                      ON CONFLICT (name) DO UPDATE SET token = :token, token_prefix = :prefix, protocols = :protocols, ports = :ports,
-                         hostnames = :hostnames, max_players = :max_players, expires = :expires, revoked = NULL
+                         hostnames = :hostnames, max_players = :max_players, caps = :caps, expires = :expires, revoked = NULL
                      RETURNING id",
                 )
                 .map_err(fail)?;
             let id = insert.query_row(
                 named_params! {
                     ":name": name.as_str(), ":token": token.as_bytes(), ":prefix": row::prefix(token), ":protocols": columns.protocols,
-                    ":ports": columns.ports, ":hostnames": columns.hostnames, ":max_players": columns.max_players,
+                    ":ports": columns.ports, ":hostnames": columns.hostnames, ":max_players": columns.max_players, ":caps": columns.caps,
                     ":expires": columns.expires, ":now": row::to_seconds(now),
                 },
                 |row| row.get(0),
@@ -238,8 +238,8 @@ impl Directory for SqliteDirectory {
         self.change_live(name, |transaction, id| {
             name::restrict(transaction, id, grant)?;
             transaction
-                .prepare_cached("UPDATE hosts SET protocols = ?, ports = ?, hostnames = ?, max_players = ?, expires = ? WHERE id = ?")?
-                .execute(params![columns.protocols, columns.ports, columns.hostnames, columns.max_players, columns.expires, id])
+                .prepare_cached("UPDATE hosts SET protocols = ?, ports = ?, hostnames = ?, max_players = ?, caps = ?, expires = ? WHERE id = ?")?
+                .execute(params![columns.protocols, columns.ports, columns.hostnames, columns.max_players, columns.caps, columns.expires, id])
         })
     }
 

@@ -3,19 +3,21 @@
 //! Columns are text that an operator can read and, in an emergency, mend with the `sqlite3` shell; so what comes back is parsed as strictly as
 //! configuration, and a value that makes no sense is named rather than guessed at.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 
 use rusqlite::Row;
-use spawnpoint_core::grant::{Grant, PortRule, ProtocolSet, UnixTime};
+use serde::{Deserialize, Serialize};
+use spawnpoint_core::grant::{Caps, Grant, PortRule, ProtocolSet, UnixTime};
 use spawnpoint_core::token::SecretHash;
-use spawnpoint_proto::{NameError, Protocol};
+use spawnpoint_proto::{NameError, Protocol, TunnelName};
 
 use crate::{Host, HostId, Result, StoreError};
 
 /// The columns of a host, in the order in which [`HostRow::read`] takes them.
 pub(super) const HOST_COLUMNS: &str =
-    "id, name, token, protocols, ports, hostnames, max_players, expires, created, revoked, last_seen";
+    "id, name, token, protocols, ports, hostnames, max_players, caps, expires, created, revoked, last_seen";
 
 /// What stands in `ports` for a host that may have any port of the pool.
 const POOL: &str = "pool";
@@ -42,11 +44,12 @@ impl HostRow {
                 ports: row.get(4)?,
                 hostnames: row.get(5)?,
                 max_players: row.get(6)?,
-                expires: row.get(7)?,
+                caps: row.get(7)?,
+                expires: row.get(8)?,
             },
-            created: row.get(8)?,
-            revoked: row.get(9)?,
-            last_seen: row.get(10)?,
+            created: row.get(9)?,
+            revoked: row.get(10)?,
+            last_seen: row.get(11)?,
         })
     }
 
@@ -71,6 +74,8 @@ pub(super) struct Columns {
     pub(super) ports: String,
     pub(super) hostnames: String,
     pub(super) max_players: Option<u32>,
+    /// JSON, empty when nothing is said.
+    pub(super) caps: String,
     pub(super) expires: Option<i64>,
 }
 
@@ -93,7 +98,8 @@ impl Columns {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join(","),
-            max_players: grant.max_players.map(NonZeroU32::get),
+            max_players: grant.caps.players.map(NonZeroU32::get),
+            caps: AllCaps::write(grant),
             expires: grant.expires.map(to_seconds),
         }
     }
@@ -106,17 +112,97 @@ impl Columns {
             "" => PortRule::Only(Default::default()),
             ports => PortRule::Only(ports.parse().map_err(|error| format!("ports: {error}"))?),
         };
+        let AllCaps { own, tunnels } = AllCaps::read(&self.caps)?;
+        let players = self
+            .max_players
+            .map(|max| NonZeroU32::new(max).ok_or("max_players is 0"))
+            .transpose()?;
+        let by_name = |(name, caps): (String, CapsRow)| Ok((name.parse::<TunnelName>()?, caps.into()));
+        let tunnel_caps: Result<BTreeMap<_, _>, NameError> = tunnels.into_iter().map(by_name).collect();
         Ok(Grant {
             protocols: protocols.map_err(|error| format!("protocols: {error}"))?,
             ports,
             // Releases that served no names did not look at what was written here.
             hostnames: parts(&self.hostnames).filter_map(|name| name.parse().ok()).collect(),
-            max_players: self
-                .max_players
-                .map(|max| NonZeroU32::new(max).ok_or("max_players is 0"))
-                .transpose()?,
+            caps: Caps { players, ..own.into() },
+            tunnel_caps: tunnel_caps.map_err(|error| format!("caps: {error}"))?,
             expires: self.expires.map(from_seconds),
         })
+    }
+}
+
+/// What stands in `caps`: the host's own, but for its players, which have a column, and those of its tunnels.
+#[derive(Default, Serialize, Deserialize)]
+struct AllCaps {
+    #[serde(flatten)]
+    own: CapsRow,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tunnels: BTreeMap<String, CapsRow>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct CapsRow {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    players: Option<NonZeroU32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    half_open: Option<NonZeroU32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    new_players: Option<NonZeroU32>,
+}
+
+impl AllCaps {
+    fn write(grant: &Grant) -> String {
+        let own = Caps {
+            players: None,
+            ..grant.caps
+        };
+        if own.is_empty() && grant.tunnel_caps.is_empty() {
+            return String::new();
+        }
+        let tunnels = grant.tunnel_caps.iter();
+        let all = Self {
+            own: own.into(),
+            tunnels: tunnels.map(|(name, caps)| (name.to_string(), (*caps).into())).collect(),
+        };
+        // Numbers under names of ours: nothing in it cannot be written.
+        serde_json::to_string(&all).unwrap_or_default()
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Ok(Self::default()),
+            text => serde_json::from_str(text).map_err(|error| format!("caps: {error}")),
+        }
+    }
+}
+
+impl From<Caps> for CapsRow {
+    fn from(caps: Caps) -> Self {
+        let Caps {
+            players,
+            half_open,
+            new_players,
+        } = caps;
+        Self {
+            players,
+            half_open,
+            new_players,
+        }
+    }
+}
+
+impl From<CapsRow> for Caps {
+    fn from(row: CapsRow) -> Self {
+        let CapsRow {
+            players,
+            half_open,
+            new_players,
+        } = row;
+        Self {
+            players,
+            half_open,
+            new_players,
+        }
     }
 }
 

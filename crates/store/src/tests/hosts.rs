@@ -4,7 +4,7 @@
 
 use std::num::NonZeroU32;
 
-use spawnpoint_core::grant::PortRule;
+use spawnpoint_core::grant::{Caps, PortRule};
 
 use super::*;
 
@@ -15,7 +15,19 @@ fn a_host_is_found_by_token_number_and_name_with_all_it_was_given() {
         protocols: [Protocol::Udp].into_iter().collect(),
         ports: PortRule::Only(ports("19132,30000-30010")),
         hostnames: vec!["a.example.org".parse().unwrap(), "*.b.example.org".parse().unwrap()],
-        max_players: NonZeroU32::new(20),
+        caps: Caps {
+            players: NonZeroU32::new(20),
+            half_open: NonZeroU32::new(7),
+            ..Caps::default()
+        },
+        tunnel_caps: [(
+            "minecraft".parse().unwrap(),
+            Caps {
+                new_players: NonZeroU32::new(3),
+                ..Caps::default()
+            },
+        )]
+        .into(),
         expires: Some(UnixTime(NOW.0 + 60)),
     };
     let id = store.create_host(&name("lobby"), &hash(1), &grant, NOW).unwrap();
@@ -111,7 +123,10 @@ fn a_revoked_host_is_reinstated_with_its_number_and_ports() {
     assert_eq!(revoked.revoked, Some(NOW), "known, and revoked at the first time");
 
     let capped = Grant {
-        max_players: NonZeroU32::new(5),
+        caps: Caps {
+            players: NonZeroU32::new(5),
+            ..Caps::default()
+        },
         ..Grant::default()
     };
     assert_eq!(

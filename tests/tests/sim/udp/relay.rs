@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use spawnpoint_core::admission::{self, Gate, HostPlaces, Permit};
+use spawnpoint_core::admission::{self, Bounds, Circle, Gate, Permit};
 use spawnpoint_core::flow::{DropReason, Ended, FlowTable, Limits};
 use spawnpoint_core::outbox;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
@@ -27,7 +27,7 @@ const UNANSWERED: Duration = Duration::from_secs(10);
 
 pub struct Relay {
     gate: Gate,
-    hosts: Vec<Arc<HostPlaces>>,
+    hosts: Vec<Arc<Circle>>,
     tunnels: Vec<Tunnel>,
     pub outbox: WatchedOutbox,
     pub max_datagram: usize,
@@ -64,11 +64,15 @@ impl Seen {
 impl Relay {
     pub fn new(dice: &mut Dice, queues: outbox::Limits) -> Self {
         let admitted = admission::Limits {
-            players: dice.within(15, 60) as u32,
-            players_per_prefix: 6,
-            rate_per_prefix: 5,
-            burst_per_prefix: 6,
+            relay: Bounds::of_players(dice.within(15, 60) as u32),
+            prefix: Bounds {
+                players: 6,
+                half_open: 6,
+                rate: 5,
+                burst: 6,
+            },
             prefixes: dice.within(8, 200) as usize,
+            siege: 50,
         };
         let flows = dice.within(8, 30) as usize;
         let limits = Limits {
@@ -84,7 +88,9 @@ impl Relay {
         };
         Self {
             gate: Gate::new(admitted),
-            hosts: vec![Arc::new(HostPlaces::new(40)), Arc::new(HostPlaces::new(12))],
+            hosts: [40, 12]
+                .map(|players| Arc::new(Circle::of_host(Bounds::of_players(players))))
+                .into(),
             tunnels: TUNNELS.into_iter().map(tunnel).collect(),
             outbox: WatchedOutbox::new(queues),
             max_datagram: 1_200,
