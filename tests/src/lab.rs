@@ -96,6 +96,13 @@ impl Lab {
         self.relay = Some(relay.unwrap_or_else(|error| panic!("the relay does not follow: {error:#}")));
     }
 
+    /// Changes the configuration of the running relay.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut RelayConfig)) {
+        change(&mut self.config);
+        let reloaded = self.relay().reload(self.config.clone()).unwrap();
+        assert!(reloaded.waits.is_empty(), "{:?} cannot change", reloaded.waits);
+    }
+
     /// Stops the relay without patience.
     pub async fn stop(&mut self) {
         if let Some(relay) = self.relay.take() {

@@ -119,3 +119,29 @@ async fn a_tunnel_that_is_flooded_turns_newcomers_away_and_its_neighbour_none() 
         comes_in(quiet).await.expect("the neighbour is open");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_limits_are_live_and_whoever_plays_goes_on() {
+    let mut lab = Lab::with(|config| config.players.per_tunnel.players = 2).await;
+    let echo = origins::echo().await;
+    let host = lab.host("desk", &[&format!("game=tcp:{echo}")]).await;
+    let public = host.public("game").await;
+    let mut playing = vec![comes_in(public).await.unwrap(), comes_in(public).await.unwrap()];
+    assert!(comes_in(public).await.is_none());
+    lab.reconfigure(|config| config.players.per_tunnel.players = 10);
+    soon("a third player comes in", async {
+        playing.push(loop {
+            if let Some(player) = comes_in(public).await {
+                break player;
+            }
+        });
+    })
+    .await;
+    lab.reconfigure(|config| config.players.total.players = 1);
+    assert!(comes_in(public).await.is_none());
+    assert_eq!(lab.metric(&denied("players_of_relay")), 1.0);
+    for player in &mut playing {
+        player.write_all(b"still").await.unwrap();
+        soon("a player goes on", player.read_exact(&mut [0; 5])).await.unwrap();
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use spawnpoint_proto::{Dialect, LinkId, Protocol, Time, TunnelId, TunnelName};
 
-use crate::hostname::{Pattern, parents};
+use crate::hostname::{Hostname, Pattern, parents};
 
 /// The number of a host in the directory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -86,26 +86,32 @@ impl<L> RouteTable<L> {
         self.ports.get(&self.port_by_name(dialect, name)?)
     }
 
-    /// The public port of the tunnel to which `name` leads, as in [`RouteTable::by_name`].
-    pub fn port_by_name(&self, dialect: Dialect, name: &str) -> Option<PublicPort> {
+    /// The public port of the tunnel to which a player goes who asks for `name`, or for none; whoever finds nobody gets the `default`, a host's tunnel, if
+    /// that speaks the same.
+    pub fn find(
+        &self,
+        dialect: Dialect,
+        name: Option<&str>,
+        default: Option<(HostNumber, &TunnelName)>,
+    ) -> Option<PublicPort> {
+        let name = name.and_then(|name| name.parse::<Hostname>().ok());
+        let named = name.and_then(|name| self.port_by_name(dialect, name.as_str()));
+        named.or_else(|| {
+            let (host, tunnel) = default?;
+            let is_default =
+                |route: &Route<L>| route.host == host && route.name == *tunnel && route.dialect == Some(dialect);
+            let mut ports = self.ports.iter();
+            ports.find(|(_, route)| is_default(route)).map(|(port, _)| *port)
+        })
+    }
+
+    fn port_by_name(&self, dialect: Dialect, name: &str) -> Option<PublicPort> {
         let exact = self.exact.get(&dialect).and_then(|names| names.get(name));
         let under = || {
             let names = self.under.get(&dialect)?;
             parents(name).find_map(|parent| names.get(parent))
         };
         exact.or_else(under).copied()
-    }
-
-    /// The tunnel of this host that has this name and is open or awaited.
-    pub fn of_tunnel(&self, host: HostNumber, name: &TunnelName) -> Option<&Route<L>> {
-        self.ports.get(&self.port_of_tunnel(host, name)?)
-    }
-
-    /// The public port of the tunnel of this host that has this name.
-    pub fn port_of_tunnel(&self, host: HostNumber, name: &TunnelName) -> Option<PublicPort> {
-        let mut ports = self.ports.iter();
-        let found = ports.find(|(_, route)| route.host == host && route.name == *name);
-        found.map(|(port, _)| *port)
     }
 
     /// The public ports.

@@ -181,6 +181,14 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// A changed configuration was looked at.
+    Configured {
+        /// What is different and takes an upgrade or a restart to be live.
+        waits: Vec<&'static str>,
+        /// Why nothing changed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
     /// No new players; those who are in may stay until the deadline.
     Draining {
         /// How many are in.

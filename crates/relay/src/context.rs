@@ -1,6 +1,7 @@
 //! What every task of a relay shares.
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -11,7 +12,7 @@ use spawnpoint_net::Clock;
 use spawnpoint_ops::{Events, RelayMetrics};
 use spawnpoint_proto::{SessionId, TunnelName};
 use spawnpoint_sniff::minecraft::Refusal;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::away::{self, Known, Presence};
 use crate::directory::Hosts;
@@ -45,11 +46,42 @@ const NO_HOST: i64 = -1;
 /// Players who are told at the same time why they cannot enter; further ones are cut off without words.
 const REFUSALS: usize = 256;
 
-/// Shared, unchanging surroundings, and the few counters that belong to the relay as a whole.
+/// The configuration, with what it names read.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub config: RelayConfig,
+    /// The picture of servers that have shown none, as a `data:` URL.
+    pub icon: Option<String>,
+}
+
+impl Deref for Settings {
+    type Target = RelayConfig;
+
+    fn deref(&self) -> &RelayConfig {
+        &self.config
+    }
+}
+
+/// What the gates of players and of those who are heard allow.
+fn limits(config: &RelayConfig) -> (Limits, Limits) {
+    let players = Limits {
+        relay: config.players.total,
+        prefix: config.players.per_address,
+        prefixes: PREFIXES,
+        siege: SIEGE,
+    };
+    let hearing = Limits {
+        relay: Bounds::of_players(MAX_HEARING),
+        ..players
+    };
+    (players, hearing)
+}
+
+/// Shared surroundings, and the few counters that belong to the relay as a whole.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub clock: Clock,
-    pub config: RelayConfig,
+    settings: watch::Sender<Arc<Settings>>,
     /// What players type before the port.
     pub public_host: String,
     pub hosts: Hosts,
@@ -67,8 +99,6 @@ pub(crate) struct Context {
     pub lists: Lists,
     /// The number of the host who gets players that ask for nobody.
     default_host: AtomicI64,
-    /// The picture of servers that have shown none, as a `data:` URL.
-    icon: Option<String>,
     /// A place for each link.
     pub links: Arc<Semaphore>,
     /// A place for each player who is being told why they cannot enter.
@@ -81,27 +111,18 @@ pub(crate) struct Context {
 impl Context {
     pub fn new(
         clock: Clock,
-        config: RelayConfig,
+        settings: Settings,
         public_host: String,
         hosts: Hosts,
         metrics: RelayMetrics,
         events: Events,
-        icon: Option<String>,
     ) -> Self {
+        let config = &settings.config;
         let links = Arc::new(Semaphore::new(config.links.max_links as usize));
-        let players = Limits {
-            relay: config.players.total,
-            prefix: config.players.per_address,
-            prefixes: PREFIXES,
-            siege: SIEGE,
-        };
-        let hearing = Limits {
-            relay: Bounds::of_players(MAX_HEARING),
-            ..players
-        };
+        let (players, hearing) = limits(config);
         Self {
             clock,
-            config,
+            settings: watch::Sender::new(Arc::new(settings)),
             public_host,
             hosts,
             metrics,
@@ -112,7 +133,6 @@ impl Context {
             anyone: Arc::new(Circle::of_host(Bounds::NONE)),
             lists: Lists::default(),
             default_host: AtomicI64::new(NO_HOST),
-            icon,
             links,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             left: Notify::new(),
@@ -120,9 +140,27 @@ impl Context {
         }
     }
 
+    /// What the configuration says now.
+    pub fn config(&self) -> Arc<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    /// Sees a new value whenever the configuration changes.
+    pub fn config_changes(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings.subscribe()
+    }
+
+    /// The configuration says this from here on.
+    pub fn reconfigure(&self, settings: Settings) {
+        let (players, hearing) = limits(&settings.config);
+        self.players.set_limits(players);
+        self.hearing.set_limits(hearing);
+        self.settings.send_replace(Arc::new(settings));
+    }
+
     /// Who gets players that ask for nobody.
-    pub fn default_route(&self) -> Option<(HostNumber, &TunnelName)> {
-        let (_, tunnel) = self.config.shared.default.as_ref()?;
+    pub fn default_route(&self) -> Option<(HostNumber, TunnelName)> {
+        let (_, tunnel) = self.config().shared.default.clone()?;
         match self.default_host.load(Ordering::Relaxed) {
             NO_HOST => None,
             host => Some((HostNumber(host), tunnel)),
@@ -137,12 +175,17 @@ impl Context {
 
     /// Whether connections from `ip` begin with who the player is.
     pub fn is_proxy(&self, ip: IpAddr) -> bool {
-        self.config.players.proxy_from.iter().any(|prefix| prefix.contains(&ip))
+        self.config()
+            .players
+            .proxy_from
+            .iter()
+            .any(|prefix| prefix.contains(&ip))
     }
 
     /// What a player is told whose server is away.
     pub fn refusal(&self, presence: Presence, known: &Known) -> Refusal {
-        away::refusal(&self.config.away, self.icon.as_deref(), presence, known)
+        let settings = self.config();
+        away::refusal(&settings.away, settings.icon.as_deref(), presence, known)
     }
 
     /// Goes on with the numbers of another process.

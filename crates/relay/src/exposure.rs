@@ -69,7 +69,7 @@ impl Exposure {
         routes: watch::Receiver<Routes>,
         parent: &CancellationToken,
     ) -> Result<Self, BindError> {
-        let address = SocketAddr::new(context.config.players.bind, port.1);
+        let address = SocketAddr::new(context.config().players.bind, port.1);
         let socket = match port.0 {
             Protocol::Tcp => PublicSocket::Tcp(Arc::new(bind_tcp(address)?)),
             Protocol::Udp => PublicSocket::udp(bind_udp(address)?).map_err(|source| BindError {
@@ -120,7 +120,7 @@ impl Exposure {
             door,
             routes,
             socket,
-            clients: Clients::new(context.config.players.udp_idle),
+            clients: Clients::new(context.config().players.udp_idle),
             circle: Arc::new(Circle::of_host(Bounds::of_players(match door {
                 Door::Own(_) => MAX_HEARING / 8,
                 Door::Shared(_) => MAX_HEARING / 2,

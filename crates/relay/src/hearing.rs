@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use spawnpoint_core::admission::{Circle, DenyReason, Permit};
-use spawnpoint_core::hostname::Hostname;
 use spawnpoint_core::route::{PublicPort, Route};
 use spawnpoint_net::{LocalSocket, TaskScope, canonical};
 use spawnpoint_proto::Dialect;
@@ -163,7 +162,7 @@ impl Lobby {
 impl Hearing {
     /// Hears the player and takes them where they want to go, to the end of their visit.
     pub async fn run(mut self) {
-        let deadline = Instant::now() + self.context.config.players.hello_timeout;
+        let deadline = Instant::now() + self.context.config().players.hello_timeout;
         let said = match tokio::time::timeout_at(deadline, self.hear()).await {
             Ok(Ok(said)) => said,
             Ok(Err(Lost::Gone)) => return self.context.metrics.denied("gone"),
@@ -284,14 +283,9 @@ impl Hearing {
         match self.door {
             Door::Own(port) => routes.get(port),
             Door::Shared(dialect) => {
-                let name = name.and_then(|name| name.parse::<Hostname>().ok());
-                let named = name.and_then(|name| routes.by_name(dialect, name.as_str()));
-                named.or_else(|| {
-                    let (host, tunnel) = self.context.default_route()?;
-                    routes
-                        .of_tunnel(host, tunnel)
-                        .filter(|route| route.dialect == Some(dialect))
-                })
+                let default = self.context.default_route();
+                let default = default.as_ref().map(|(host, tunnel)| (*host, tunnel));
+                routes.get(routes.find(dialect, name, default)?)
             }
         }
     }
@@ -366,7 +360,7 @@ impl Hearing {
                 ..
             })
         );
-        match (is_list, self.context.config.players.list_cache.is_zero()) {
+        match (is_list, self.context.config().players.list_cache.is_zero()) {
             (true, false) => self.show_list(&route, &first, consumed).await,
             (true, true) => self.pass_list(&route).await,
             (false, _) => self.join(name.as_deref(), route).await,
@@ -390,7 +384,7 @@ impl Hearing {
 
     /// Lets a player in, at once or as soon as the agent is back.
     async fn join(mut self, name: Option<&str>, mut route: Route<Arc<Link>>) {
-        let deadline = Instant::now() + self.context.config.players.hold;
+        let deadline = Instant::now() + self.context.config().players.hold;
         if self.tries < TRIES {
             // The link that was lost under them may not know it yet.
             let _ = tokio::time::timeout(AGAIN_PAUSE, self.routes.changed()).await;

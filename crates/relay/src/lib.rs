@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! start     starting and stopping, phase by phase
+//! reload    a changed configuration, while the relay runs
 //! welcome   an agent's connection, from its first packet to its welcome or reject
 //! link      one welcomed agent, from connection to connection: its control messages, its datagrams, its tunnels, its sessions
 //! registry  the supervisor: which link holds which tunnel, which public sockets are open
@@ -42,6 +43,7 @@ mod pong;
 mod quic;
 mod refuse;
 mod registry;
+mod reload;
 mod remember;
 mod start;
 mod tcp;
@@ -50,4 +52,5 @@ mod udp;
 mod welcome;
 pub mod zone;
 
+pub use reload::{Load, Reloaded};
 pub use start::{Relay, RelayError, RelayInfo};

@@ -269,7 +269,7 @@ impl LinkTask {
             circle,
             sessions,
             ticket,
-            patience: MAX_PATIENCE.min(context.config.links.resume_window / 2),
+            patience: MAX_PATIENCE.min(context.config().links.resume_window / 2),
             carrier: Mutex::new(Carrier::Parked(tokio::time::Instant::now())),
             seats: Mutex::default(),
             outbox,
@@ -294,7 +294,7 @@ impl LinkTask {
 
     /// The agent's window, if it can take up sessions again at a price that we pay: a session may keep that many bytes for it.
     pub fn window_of(&self, hello: &Hello) -> Option<u32> {
-        let links = &self.context.config.links;
+        let links = &self.context.config().links;
         let most = links.transport.stream_window.saturating_mul(2);
         let window = hello.window.filter(|_| !links.resume_window.is_zero())?;
         if window > most {
@@ -314,7 +314,7 @@ impl LinkTask {
         self.is_resumable = window.is_some();
         let (epoch, _) = self.link.sessions.freeze();
         self.link.sessions.set_window(window);
-        let are_wanted = self.context.config.links.transport.repair && hello.repairs == Some(true);
+        let are_wanted = self.context.config().links.transport.repair && hello.repairs == Some(true);
         self.link.sessions.set_repairs(are_wanted);
         if let Some(rate) = hello.downlink {
             hint_rate(connection, rate);
@@ -425,6 +425,7 @@ impl LinkTask {
     async fn serve(&mut self, reader: &mut ControlReader, writer: &mut ControlWriter) -> End {
         let mut changes = self.context.hosts.changes();
         changes.mark_changed();
+        let mut config = self.context.config_changes();
         let mut count = tokio::time::interval(COUNT_EVERY);
         let mut touch = tokio::time::interval_at(tokio::time::Instant::now() + TOUCH_EVERY, TOUCH_EVERY);
         let mut tell = tokio::time::interval(TELL_EVERY);
@@ -441,6 +442,10 @@ impl LinkTask {
                 },
                 Some(command) = self.commands.recv() => self.on_command(command, writer).await,
                 Ok(()) = changes.changed() => self.on_directory_change(writer).await,
+                Ok(()) = config.changed() => {
+                    self.apply_bounds();
+                    Ok(())
+                }
                 _ = touch.tick() => {
                     self.touch().await;
                     Ok(())
@@ -540,12 +545,12 @@ impl LinkTask {
 
     /// How many players the host and its tunnels take is as grant and configuration say now.
     fn apply_bounds(&self) {
-        let config = &self.context.config;
+        let config = self.context.config();
         let grant = &self.host.grant;
-        self.link.circle.set_bounds(bounds::of_host(config, grant));
+        self.link.circle.set_bounds(bounds::of_host(&config, grant));
         for (name, (_, id)) in &self.requests {
             if let Some(tunnel) = self.link.tunnel(*id) {
-                tunnel.circle.set_bounds(bounds::of_tunnel(config, grant, name));
+                tunnel.circle.set_bounds(bounds::of_tunnel(&config, grant, name));
             }
         }
     }
@@ -569,7 +574,7 @@ impl LinkTask {
         }
         self.host = host;
         self.apply_bounds();
-        let pool = &self.context.config.players.ports;
+        let pool = &self.context.config().players.ports;
         let mut gone = Vec::new();
         for (name, (request, _)) in &self.requests {
             let port = self.registry.port_of(self.link.host, name).await;

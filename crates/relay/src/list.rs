@@ -210,7 +210,7 @@ impl List {
     }
 
     fn next(&self, question: &Question<'_>) -> Next {
-        let life = question.tunnel.context.config.players.list_cache;
+        let life = question.tunnel.context.config().players.list_cache;
         let mut state = self.state();
         state.fresh.retain(|fresh| fresh.at.elapsed() < life);
         let own = state.fresh.iter().find(|fresh| fresh.protocol == question.protocol);

@@ -85,7 +85,7 @@ impl Pings {
             Some(presence) => {
                 context.metrics.list_told(presence.as_str());
                 let port = via.socket.local_addr().map(|address| address.port()).ok();
-                let (known, words) = (self.list.known(), presence.words(&context.config.away));
+                let (known, words) = (self.list.known(), presence.words(&context.config().away));
                 away(known.own(presence).unwrap_or(&words), last.as_deref(), port)
             }
         };

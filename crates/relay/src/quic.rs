@@ -10,16 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use spawnpoint_core::hostname::Hostname;
 use spawnpoint_core::pin::{MAX_ID, Pins};
-use spawnpoint_core::route::{PublicPort, Route};
+use spawnpoint_core::route::PublicPort;
 use spawnpoint_net::PacketSocket;
 use spawnpoint_proto::{Dialect, Time};
 use spawnpoint_sniff::quic::{self, Initials, LongHeader};
 use tokio::sync::watch;
 
 use crate::context::Context;
-use crate::link::Link;
 use crate::registry::Routes;
 use crate::udp::UdpTunnel;
 
@@ -197,16 +195,9 @@ impl Concierge {
 
     /// The tunnel that a client wants who named `name`.
     fn find(&self, name: Option<&str>) -> Option<PublicPort> {
-        let routes = self.routes.borrow();
-        let name = name.and_then(|name| name.parse::<Hostname>().ok());
-        let named = name.and_then(|name| routes.port_by_name(Dialect::Quic, name.as_str()));
-        named.or_else(|| {
-            let (host, tunnel) = self.context.default_route()?;
-            let is_quic = |route: &Route<Arc<Link>>| route.dialect == Some(Dialect::Quic);
-            routes
-                .port_of_tunnel(host, tunnel)
-                .filter(|port| routes.get(*port).is_some_and(is_quic))
-        })
+        let default = self.context.default_route();
+        let default = default.as_ref().map(|(host, tunnel)| (*host, tunnel));
+        self.routes.borrow().find(Dialect::Quic, name, default)
     }
 
     /// Hands a packet to its tunnel; returns whether the client is in.

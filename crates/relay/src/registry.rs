@@ -299,7 +299,7 @@ impl Supervisor {
         let supervisor = Self {
             context: context.clone(),
             requests,
-            book: route::Registry::new(context.config.links.resume_window),
+            book: route::Registry::new(context.config().links.resume_window),
             routes: watch::Sender::default(),
             open: HashMap::new(),
             shared: HashMap::new(),
@@ -443,7 +443,7 @@ impl Supervisor {
             .find(|(id, _)| *id == link)
             .map(|(_, link)| link.host)
             .ok_or(OpenFailure::Refused)?;
-        let most = self.context.config.links.max_tunnels_per_host as usize;
+        let most = self.context.config().links.max_tunnels_per_host as usize;
         if self.book.tunnels_of(host) >= most && self.book.port(host, &spec.name).is_none() {
             return Err(OpenFailure::TooMany);
         }
@@ -479,7 +479,7 @@ impl Supervisor {
 
     /// Opens the shared ports that are not open yet, if the relay has a domain.
     pub fn open_shared(&mut self) -> Result<(), BindError> {
-        for (port, dialect) in shared_ports(&self.context.config) {
+        for (port, dialect) in shared_ports(&self.context.config()) {
             if self.shared.contains_key(&port) {
                 continue;
             }
@@ -552,7 +552,7 @@ impl Supervisor {
     #[cfg(unix)]
     pub fn adopt_port(&mut self, port: PublicPort, descriptor: std::os::fd::OwnedFd) -> std::io::Result<()> {
         let dialect =
-            shared_ports(&self.context.config).find_map(|(shared, dialect)| (shared == port).then_some(dialect));
+            shared_ports(&self.context.config()).find_map(|(shared, dialect)| (shared == port).then_some(dialect));
         let door = dialect.map_or(Door::Own(port), Door::Shared);
         let exposure = Exposure::adopt(
             &self.context,

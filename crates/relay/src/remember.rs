@@ -37,7 +37,7 @@ pub(crate) async fn follow(context: Arc<Context>, registry: Registry) {
             }
             Err(error) => tracing::error!(error = %describe(&error), "the directory could not be read"),
         }
-        if let Some((host, _)) = &context.config.shared.default {
+        if let Some((host, _)) = &context.config().shared.default {
             match context.hosts.by_name(host.clone()).await {
                 Ok(host) => context.set_default_host(host.map(|host| HostNumber(host.id.0))),
                 Err(error) => tracing::error!(error = %describe(&error), "the directory could not be read"),

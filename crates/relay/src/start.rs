@@ -22,7 +22,7 @@ use spawnpoint_store::{DataDir, DataDirLock, SqliteDirectory, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::certificate;
-use crate::context::Context;
+use crate::context::{Context, Settings};
 use crate::directory::Hosts;
 #[cfg(unix)]
 use crate::link::LinkTask;
@@ -219,9 +219,9 @@ impl Prepared {
             certificate,
             data_dir,
         };
-        let icon = config.away.icon.as_deref().map(load_icon).transpose()?;
+        let settings = settings(config)?;
         let hosts = Hosts::new(Arc::new(directory));
-        let context = Context::new(Clock::default(), config, public_host, hosts, metrics, events, icon);
+        let context = Context::new(Clock::default(), settings, public_host, hosts, metrics, events);
         context
             .hosts
             .entries()
@@ -266,7 +266,7 @@ impl Assembled {
     }
 
     fn run_on(self, socket: std::net::UdpSocket, is_silent: bool) -> Result<Relay, RelayError> {
-        let transport = relay_settings(&self.context.config.links.transport);
+        let transport = relay_settings(&self.context.config().links.transport);
         let agents = RelayEndpoint::open(socket, self.tls.clone(), transport, &self.keys, is_silent)
             .map_err(RelayError::Listen)?;
         let Self {
@@ -293,7 +293,7 @@ impl Assembled {
         let watched = context.clone();
         scope.spawn(async move { watched.hosts.watch().await });
         scope.spawn(remember::follow(context.clone(), registry.clone()));
-        if let Some(files) = context.config.certificate.files.clone() {
+        if let Some(files) = context.config().certificate.files.clone() {
             scope.spawn(certificate::follow(files, shown, context.hosts.clone()));
         }
         #[cfg(unix)]
@@ -380,6 +380,16 @@ impl Relay {
         self.scope.spawn_graceful(task.run_parked());
     }
 
+    /// Runs a task that ends with the relay.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.scope.spawn(task);
+    }
+
+    /// How long players may stay when it stops, as the configuration says now.
+    pub fn patience(&self) -> Duration {
+        self.context.config().drain_deadline
+    }
+
     /// What runs.
     pub const fn info(&self) -> &RelayInfo {
         &self.info
@@ -446,6 +456,12 @@ impl Relay {
     }
 }
 
+/// Reads what the configuration names.
+pub(crate) fn settings(config: RelayConfig) -> Result<Settings, RelayError> {
+    let icon = config.away.icon.as_deref().map(load_icon).transpose()?;
+    Ok(Settings { config, icon })
+}
+
 /// Reads the picture for servers that are away.
 fn load_icon(path: &Path) -> Result<String, RelayError> {
     let fail = |why: &str| RelayError::Icon {
@@ -489,7 +505,7 @@ async fn tell_invites(context: &Context, info: &RelayInfo) -> Result<(), StoreEr
         (PUBLIC_HOST, info.public_host.clone()),
         (AGENT_PORT, info.listen.port().to_string()),
         (CERTIFICATE_HASH, info.certificate.to_string()),
-        (VERIFY, context.config.certificate.verify.as_str().to_owned()),
+        (VERIFY, context.config().certificate.verify.as_str().to_owned()),
     ];
     for (key, value) in settings {
         context.hosts.set_setting(key, value).await?;

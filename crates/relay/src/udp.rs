@@ -75,11 +75,11 @@ impl UdpTunnel {
         outbox: DatagramOutbox,
         list: Option<Arc<List>>,
     ) -> Self {
-        let players = &context.config.players;
         let limits = Limits {
-            idle: players.udp_idle,
+            idle: context.config().players.udp_idle,
             unanswered: UNANSWERED,
-            flows: circle.bounds().players as usize,
+            // Admission bounds them.
+            flows: usize::MAX,
         };
         Self {
             context: context.clone(),

@@ -86,7 +86,7 @@ impl Reception {
     /// Meets one agent and, if it is let in, runs its link to the end.
     pub async fn meet(self, incoming: Incoming, permit: Permit) {
         let peer = incoming.remote_address();
-        let deadline = tokio::time::Instant::now() + self.context.config.links.handshake_timeout;
+        let deadline = tokio::time::Instant::now() + self.context.config().links.handshake_timeout;
         let connection = match self.connect(incoming, deadline).await {
             Some(connection) => connection,
             None => return self.context.metrics.handshake("lost"),
@@ -195,7 +195,7 @@ impl Reception {
             .registry
             .places(
                 HostNumber(host.id.0),
-                bounds::of_host(&self.context.config, &host.grant),
+                bounds::of_host(&self.context.config(), &host.grant),
             )
             .await
         else {
@@ -210,7 +210,7 @@ impl Reception {
             let text = "this relay has as many links as it takes, try again later";
             return self.reject(offered, busy(text), carriage).await;
         };
-        let links = &self.context.config.links;
+        let links = &self.context.config().links;
         let (ticket, host_name) = (Ticket::new(spawnpoint_net::random_bytes()), host.name.to_string());
         let places = (places.players, [own, place]);
         let identity = (LinkId(spawnpoint_net::random_bytes()), SecretHash::of_ticket(&ticket));

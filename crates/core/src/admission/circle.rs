@@ -135,11 +135,6 @@ impl Circle {
         }
     }
 
-    /// What it takes.
-    pub fn bounds(&self) -> Bounds {
-        self.state().0
-    }
-
     /// Changes the bounds; players who are in stay in.
     pub fn set_bounds(&self, bounds: Bounds) {
         self.state().0 = bounds;

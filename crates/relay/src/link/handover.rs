@@ -123,7 +123,7 @@ pub(crate) fn restore(
     sockets: &mut Sockets,
     parent: &CancellationToken,
 ) -> Option<LinkTask> {
-    let places = supervisor.places_of(HostNumber(host.id.0), bounds::of_host(&context.config, &host.grant));
+    let places = supervisor.places_of(HostNumber(host.id.0), bounds::of_host(&context.config(), &host.grant));
     // The successor may allow less than its predecessor did.
     let own = places.links.clone().try_acquire_owned().ok()?;
     let place = context.links.clone().try_acquire_owned().ok()?;

@@ -57,7 +57,7 @@ impl LinkTask {
         let (had, id) = self.requests.get(&request.name).filter(|(had, _)| had == request)?;
         self.link.tunnel(*id)?;
         let port = self.registry.port_of(self.link.host, &had.name).await?;
-        let pool = &self.context.config.players.ports;
+        let pool = &self.context.config().players.ports;
         self.host.grant.check(request.protocol, Some(port), pool).ok()?;
         Some(self.reply(request, *id, port))
     }
@@ -69,7 +69,7 @@ impl LinkTask {
             address: self.address(request, &names, public_port),
             public_host: self.context.public_host.clone(),
             public_port,
-            idle_ms: self.context.config.players.udp_idle.as_millis() as u32,
+            idle_ms: self.context.config().players.udp_idle.as_millis() as u32,
         };
         TunnelReply {
             name: request.name.clone(),
@@ -81,7 +81,7 @@ impl LinkTask {
     /// Opens one tunnel: grant, port, names, socket.
     pub(super) async fn open(&mut self, asked: &TunnelRequest) -> TunnelReply {
         let context = self.context.clone();
-        let config = &context.config;
+        let config = context.config();
         let pool = &config.players.ports;
         let wishes = self.settle(asked).await;
         if let Some(updated) = self.update(asked, &wishes).await {
@@ -294,7 +294,7 @@ impl LinkTask {
         let failed = |error: StoreError| self.refuse_port(request, &ReserveError::Store(error), &HashSet::new());
         let mut reservations = self.context.hosts.reservations(self.host.id).await.map_err(failed)?;
         let is_own = |own: &Reservation| own.tunnel == request.name && own.protocol == request.protocol;
-        let most = self.context.config.links.max_tunnels_per_host as usize;
+        let most = self.context.config().links.max_tunnels_per_host as usize;
         if reservations.iter().any(is_own) {
             return Ok(());
         }
@@ -336,7 +336,7 @@ impl LinkTask {
                     public_port: Some(port),
                     ..request.clone()
                 };
-                let allowed = self.host.grant.ports(&self.context.config.players.ports).clone();
+                let allowed = self.host.grant.ports(&self.context.config().players.ports).clone();
                 hosts
                     .reserve(self.host.id, &before, allowed, HashSet::new())
                     .await
@@ -394,7 +394,7 @@ impl LinkTask {
             protocol: request.protocol.as_str(),
         };
         let (context, bytes) = (&self.context, self.context.metrics.bytes(&labels));
-        let bounds = bounds::of_tunnel(&context.config, &self.host.grant, &request.name);
+        let bounds = bounds::of_tunnel(&context.config(), &self.host.grant, &request.name);
         let circle = Arc::new(Circle::of_tunnel(bounds, &self.link.circle));
         let scope = TaskScope::new(self.scope.token());
         let list = is_listed(request.game.as_deref()).then(|| context.lists.of(self.link.host, &request.name));
@@ -465,7 +465,7 @@ impl LinkTask {
                 )
             }
             _ => {
-                let ports = shorten(&grant.ports(&self.context.config.players.ports).to_string());
+                let ports = shorten(&grant.ports(&self.context.config().players.ports).to_string());
                 let port = request
                     .public_port
                     .map_or_else(|| "the one it had".to_owned(), |port| format!("public port {port}"));

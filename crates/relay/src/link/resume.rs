@@ -82,7 +82,7 @@ impl LinkTask {
 
     /// Why the sessions wait for another carrier after `end`; `None` when the link is over.
     fn parks_for(&self, end: &End) -> Option<&'static str> {
-        let window = self.context.config.links.resume_window;
+        let window = self.context.config().links.resume_window;
         if !self.is_resumable || window.is_zero() || self.link.closing.get().is_some() {
             return None;
         }
@@ -95,7 +95,7 @@ impl LinkTask {
 
     /// Waits for the agent to come back.
     async fn park(&mut self, reason: &'static str, since: tokio::time::Instant) -> Result<Box<Arrival>, End> {
-        let (link, window) = (self.link.clone(), self.context.config.links.resume_window);
+        let (link, window) = (self.link.clone(), self.context.config().links.resume_window);
         *link.carrier() = Carrier::Parked(since);
         let sessions = link.sessions.len();
         self.down(reason);
@@ -184,13 +184,13 @@ impl LinkTask {
             link: self.link.id,
             // The one it has is still right.
             ticket: None,
-            resume_window_ms: self.context.config.links.resume_window.as_millis() as u32,
+            resume_window_ms: self.context.config().links.resume_window.as_millis() as u32,
             tunnels,
             software: SOFTWARE.to_owned(),
             host: self.link.host_name.clone(),
-            window: Some(self.context.config.links.transport.stream_window),
+            window: Some(self.context.config().links.transport.stream_window),
             lost: Some(lost),
-            repairs: Some(self.context.config.links.transport.repair),
+            repairs: Some(self.context.config().links.transport.repair),
         };
         let (frame, _) = offered.accept(welcome);
         match tokio::time::timeout(WELCOME_DEADLINE, carriage.writer.frame(&frame)).await {

@@ -32,11 +32,11 @@ impl LinkTask {
     /// # Errors
     /// Why it cannot be.
     pub(super) async fn settle(&self, asked: &TunnelRequest) -> Result<Wishes, (RefusalCode, String)> {
-        let config = &self.context.config;
+        let config = self.context.config();
         let names = self
             .wanted_names(asked)
             .map_err(|text| (RefusalCode::NameNotGranted, text))?;
-        let shared: HashSet<u16> = shared_ports(config)
+        let shared: HashSet<u16> = shared_ports(&config)
             .filter(|((protocol, _), _)| *protocol == asked.protocol)
             .map(|((_, port), _)| port)
             .collect();
@@ -79,9 +79,10 @@ impl LinkTask {
                     self.host.name
                 ));
             }
-            if let Some(domain) = &self.context.config.domain
+            if let Some(domain) = &self.context.config().domain
                 && !self.host.grant.allows_name_within(&name, domain)
-                && names::of_host(&self.context.config, &self.host.name).is_none_or(|own| !name.name().is_within(&own))
+                && names::of_host(&self.context.config(), &self.host.name)
+                    .is_none_or(|own| !name.name().is_within(&own))
             {
                 return Err(format!(
                     "{name} lies under this relay's own {domain}, where each host has its own name: the operator can grant it as such"
@@ -89,7 +90,7 @@ impl LinkTask {
             }
             wanted.push(name);
         }
-        if !wanted.is_empty() && (self.context.config.domain.is_none() || dialect_of(request).is_none()) {
+        if !wanted.is_empty() && (self.context.config().domain.is_none() || dialect_of(request).is_none()) {
             return Err("this relay has no shared port for such a tunnel, and so no names".to_owned());
         }
         Ok(wanted)
@@ -97,7 +98,7 @@ impl LinkTask {
 
     /// Gives a tunnel that has a port its names.
     pub(super) async fn claim(&self, request: &TunnelRequest, wanted: &[Pattern]) -> Result<Vec<Pattern>, ClaimError> {
-        let offered = names::offered(&self.context.config, &self.host.name, &request.name);
+        let offered = names::offered(&self.context.config(), &self.host.name, &request.name);
         let (hosts, tunnel) = (&self.context.hosts, (request.name.clone(), request.protocol));
         hosts
             .claim(self.host.id, tunnel, dialect_of(request), wanted.to_vec(), offered)
@@ -117,7 +118,13 @@ impl LinkTask {
 
     /// The best that players can type.
     pub(super) fn address(&self, request: &TunnelRequest, names: &[Pattern], port: u16) -> Option<String> {
-        names::address(&self.context.config, &self.host.name, dialect_of(request), names, port)
+        names::address(
+            &self.context.config(),
+            &self.host.name,
+            dialect_of(request),
+            names,
+            port,
+        )
     }
 }
 

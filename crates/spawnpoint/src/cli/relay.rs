@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use spawnpoint_config::ConfigError;
 use spawnpoint_config::relay::{RelayConfig, parse_public_host};
 use spawnpoint_core::port::PortSet;
 use spawnpoint_ops::Events;
 use spawnpoint_relay::{Relay, RelayInfo};
+use tokio::sync::Notify;
 
 use super::{Done, Failure};
 #[cfg(unix)]
@@ -112,10 +115,9 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
         None => arguments.options,
     };
     let (log, json) = (options.log.clone(), options.json);
-    let (config, data_dir) = settle(options)?;
+    let (config, data_dir) = settle(&options)?;
     log.init(&config.log).map_err(Failure::Usage)?;
     let mut stop = signals::Stop::install()?;
-    let mut patience = config.drain_deadline;
     let (events, writer) = if json {
         output::json_events()
     } else {
@@ -130,14 +132,24 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
     let mut desk = Desk::open()?;
     let relay = start(config, &data_dir, events).await?;
     desk.listen(&data_dir.join(SOCKET), succeeds)?;
+    let again = Arc::new(Notify::new());
+    let reload = signals::on_reload({
+        let again = again.clone();
+        move || again.notify_one()
+    })?;
+    tokio::pin!(reload);
+    if let Some(path) = options.config.clone() {
+        relay.follow_file(path, again, Box::new(move || configure(&options)));
+    }
     if !json && !succeeds {
         explain(relay.info());
     }
     tell_supervisor("READY=1");
-    let mut drained = None;
+    let (mut drained, mut asked) = (None, None);
     loop {
         let request = tokio::select! {
             () = stop.requested() => break,
+            () = &mut reload => continue,
             error = relay.failed() => return Err(error.into()),
             request = desk.next() => request,
         };
@@ -159,12 +171,13 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
                 request.answer.finish(Ok(text)).await;
             }
             Asked::Drain(deadline) => {
-                patience = deadline.unwrap_or(patience);
+                asked = deadline;
                 drained = Some(request.answer);
                 break;
             }
         }
     }
+    let patience = asked.unwrap_or_else(|| relay.patience());
     // Until the last player has left, or the deadline, and a little longer.
     let patience_us = (patience + STOP_SLACK).as_micros();
     tell_supervisor(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience_us}"));
@@ -255,7 +268,7 @@ impl Drain {
 
 fn check(options: Options) -> Result<Done, Failure> {
     let file = options.config.clone();
-    let (_, data_dir) = settle(options)?;
+    let (_, data_dir) = settle(&options)?;
     let file = file.map_or_else(
         || "no file, so the defaults".to_owned(),
         |file| file.display().to_string(),
@@ -264,16 +277,22 @@ fn check(options: Options) -> Result<Done, Failure> {
     Ok(Done::Finished)
 }
 
-fn settle(options: Options) -> Result<(RelayConfig, PathBuf), Failure> {
+/// The file, with the flags before it.
+fn configure(options: &Options) -> Result<RelayConfig, ConfigError> {
     let mut config = match &options.config {
         Some(path) => RelayConfig::load(path)?,
         None => RelayConfig::default(),
     };
     config.listen = options.listen.unwrap_or(config.listen);
-    config.public_host = options.public_host.or(config.public_host);
-    config.players.ports = options.ports.unwrap_or(config.players.ports);
+    config.public_host = options.public_host.clone().or(config.public_host);
+    config.players.ports = options.ports.clone().unwrap_or(config.players.ports);
     config.admin = options.admin.or(config.admin);
-    let data_dir = options.data_dir.or_else(|| config.data_dir.clone());
+    Ok(config)
+}
+
+fn settle(options: &Options) -> Result<(RelayConfig, PathBuf), Failure> {
+    let config = configure(options)?;
+    let data_dir = options.data_dir.clone().or_else(|| config.data_dir.clone());
     let data_dir = data_dir.map_or_else(paths::relay_data, Ok).map_err(Failure::Usage)?;
     Ok((config, data_dir))
 }

@@ -155,6 +155,49 @@ fn a_changed_file_changes_the_tunnels_while_the_agent_runs() {
 }
 
 #[test]
+fn a_relay_takes_a_changed_file_up_while_it_runs_and_a_file_with_mistakes_not() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("relay.toml");
+    let write =
+        |players: &str| fs::write(&config, format!("[players]\nmax_players_per_address = {players}\n")).unwrap();
+    write("2");
+    let path = config.to_str().unwrap().to_owned();
+    let mut relay = Relay::start_in(home, "127.0.0.1:0", &["--config", &path]);
+    let agent_home = tempfile::tempdir().unwrap();
+    let invite = relay.invite("desk", &[]);
+    let mut agent = relay.agent(agent_home.path(), &[&invite, &format!("game=tcp:{}", echo())]);
+    let public = agent.event("tunnel")["public"].as_str().unwrap().to_owned();
+    agent.event("ready");
+    let _inside = [play(&public), play(&public)];
+    let denied = |relay: &Relay, times: u32| {
+        let line = format!("relay_players_denied_total{{reason=\"players_of_address\"}} {times}");
+        drop(std::net::TcpStream::connect(&public));
+        let deadline = std::time::Instant::now() + crate::harness::DEADLINE;
+        while !relay.page("/metrics").contains(&line) {
+            assert!(std::time::Instant::now() < deadline, "no `{line}`");
+        }
+    };
+    denied(&relay, 1);
+    write("\"many\"");
+    relay.running.signal("HUP");
+    let error = relay.running.event("configured")["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("max_players_per_address"), "{error}");
+    denied(&relay, 2);
+    // Nobody need be told that the file is another one; some of it has to wait.
+    fs::write(
+        &config,
+        "[players]\nmax_players_per_address = 3\n[links]\nmax_links = 5\n",
+    )
+    .unwrap();
+    let configured = relay.running.event("configured");
+    assert_eq!(
+        (&configured["error"], &configured["waits"][0]),
+        (&serde_json::Value::Null, &"links".into())
+    );
+    let _third = play(&public);
+}
+
+#[test]
 fn an_operators_certificate_is_verified_by_name_and_replaced_while_running() {
     let home = tempfile::tempdir().unwrap();
     let make = || rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
