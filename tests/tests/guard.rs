@@ -1,15 +1,18 @@
-//! The guard: limits of players by tunnel, host and relay, and what a flood leaves of them.
+//! The guard: limits of players by tunnel, host and relay, how fast they may be, and what a flood leaves of them.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use spawnpoint_core::grant::{Caps, Grant};
+use spawnpoint_core::grant::{Caps, Grant, Rates};
 use spawnpoint_relay::office::{CapsChange, GrantChange};
-use spawnpoint_tests::{Lab, origins, soon, until};
+use spawnpoint_tests::{Lab, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 /// Whether a server answers somebody who comes to `public`; who is let in stays.
 async fn comes_in(public: SocketAddr) -> Option<TcpStream> {
@@ -144,4 +147,150 @@ async fn changed_limits_are_live_and_whoever_plays_goes_on() {
         player.write_all(b"still").await.unwrap();
         soon("a player goes on", player.read_exact(&mut [0; 5])).await.unwrap();
     }
+}
+
+/// A player who takes all that comes from `public`; the bytes so far.
+async fn download(public: SocketAddr) -> (tokio::task::JoinHandle<()>, Arc<AtomicU64>) {
+    let mut player = TcpStream::connect(public).await.unwrap();
+    let taken = Arc::new(AtomicU64::new(0));
+    let count = taken.clone();
+    let task = tokio::spawn(async move {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(read @ 1..) = player.read(&mut buffer).await {
+            count.fetch_add(read as u64, Ordering::Relaxed);
+        }
+    });
+    (task, taken)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_keeps_to_its_tunnels_rate_and_a_game_beside_it_does_not_wait() {
+    let lab = Lab::with(|config| config.bandwidth.per_tunnel.down = Some(500_000)).await;
+    // One server for both: whoever says something is answered, whoever says nothing gets a download.
+    let server = origins::tcp(|mut socket| async move {
+        let mut word = [0; 5];
+        let (mut reader, mut writer) = socket.split();
+        tokio::select! {
+            biased;
+            read = reader.read_exact(&mut word) => {
+                if read.is_ok() && writer.write_all(&word).await.is_ok() {
+                    let _ = tokio::io::copy(&mut reader, &mut writer).await;
+                }
+            }
+            () = tokio::time::sleep(Duration::from_millis(300)) => {
+                let _ = writer.write_all(&noise(1_000_000, 1)).await;
+            }
+        }
+    })
+    .await;
+    let host = lab.host("desk", &[&format!("game=tcp:{server}")]).await;
+    let public = host.public("game").await;
+    let mut game = comes_in(public).await.unwrap();
+    let before = Instant::now();
+    let (task, taken) = download(public).await;
+    until("the download is on its way", || taken.load(Ordering::Relaxed) > 100_000).await;
+    // A turn in the queue of the download would be 20 ms, what the tunnel may have on its way ten times that.
+    for _ in 0..20 {
+        game.write_all(b"hello").await.unwrap();
+        soon("the game is answered", game.read_exact(&mut [0; 5]))
+            .await
+            .unwrap();
+    }
+    assert!(
+        taken.load(Ordering::Relaxed) < 700_000,
+        "the game waited for the download"
+    );
+    soon("the download ends", task).await.unwrap();
+    assert_eq!(taken.load(Ordering::Relaxed), 1_000_000);
+    let lasted = before.elapsed();
+    assert!(
+        lasted >= Duration::from_millis(1_900),
+        "1 MB at 500 kB/s came in {lasted:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_keeps_to_its_hosts_rate_and_a_larger_one_is_live_at_once() {
+    let lab = Lab::start().await;
+    let taken = Arc::new(AtomicU64::new(0));
+    let count = taken.clone();
+    let server = origins::tcp(move |mut socket| {
+        let count = count.clone();
+        async move {
+            let mut buffer = vec![0; 65_536];
+            while let Ok(read @ 1..) = socket.read(&mut buffer).await {
+                count.fetch_add(read as u64, Ordering::Relaxed);
+            }
+        }
+    })
+    .await;
+    let grant = Grant {
+        caps: Caps {
+            rates: Rates {
+                up: Some(100_000),
+                ..Rates::default()
+            },
+            ..Caps::default()
+        },
+        ..Grant::default()
+    };
+    let host = spawnpoint_tests::Host::start(lab.invite_with("desk", grant), &[&format!("game=tcp:{server}")]);
+    host.ready().await;
+    let mut player = TcpStream::connect(host.public("game").await).await.unwrap();
+    let before = Instant::now();
+    let upload = tokio::spawn(async move {
+        player.write_all(&noise(20_000_000, 2)).await.unwrap();
+        player
+    });
+    until("the upload is on its way", || taken.load(Ordering::Relaxed) > 50_000).await;
+    let (so_far, lasted) = (taken.load(Ordering::Relaxed), before.elapsed());
+    let most = 100_000.0 * lasted.as_secs_f64() * 1.05 + 10_000.0;
+    assert!((so_far as f64) < most, "{so_far} bytes in {lasted:?}");
+    // At the old rate the rest would take three minutes.
+    let change = GrantChange {
+        caps: CapsChange {
+            up: Some(None),
+            ..CapsChange::default()
+        },
+        ..GrantChange::default()
+    };
+    lab.office().grant(&"desk".parse().unwrap(), change).unwrap();
+    let _player = soon("the upload ends", upload).await.unwrap();
+    until("all of it has come", || taken.load(Ordering::Relaxed) == 20_000_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_over_the_rate_are_dropped_by_name_and_only_from_who_sends_too_many() {
+    let lab = Lab::with(|config| config.bandwidth.per_tunnel.packets = Some(200)).await;
+    let (echo, _) = origins::udp_echo().await;
+    let host = lab.host("desk", &[&format!("game=udp:{echo}")]).await;
+    let public = host.public("game").await;
+    let player = async || {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(public).await.unwrap();
+        socket
+    };
+    let (flood, game) = (player().await, player().await);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let stop = is_over.clone();
+    let flooding = tokio::spawn(async move {
+        while !stop.load(Ordering::Relaxed) {
+            let _ = flood.send(&[0; 100]).await;
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    });
+    let dropped = r#"relay_datagrams_dropped_total{host="desk",tunnel="game",reason="over_rate"}"#;
+    until("the flood is cut down", || lab.metric(dropped) > 100.0).await;
+    // Ten a second: less than half of the rate.
+    for number in 0..20u8 {
+        game.send(&[number]).await.unwrap();
+        let mut answer = [0; 1];
+        soon("a player within its share is answered", game.recv(&mut answer))
+            .await
+            .unwrap();
+        assert_eq!(answer, [number]);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    flooding.await.unwrap();
 }

@@ -231,6 +231,18 @@ impl<'d, 'a> Section<'d, 'a> {
             .unwrap_or(default)
     }
 
+    /// How many in a second, between two bounds, or "off".
+    pub(crate) fn optional_rate(&mut self, key: &str, default: Option<u32>, range: RangeInclusive<u32>) -> Option<u32> {
+        let (low, high) = (unit::show_rate(*range.start()), unit::show_rate(*range.end()));
+        let shown = default.map_or_else(|| "\"off\"".to_owned(), |rate| format!("{:?}", unit::show_rate(rate)));
+        let rule = format!("how many in a second, from \"{low}\" to \"{high}\", or \"off\"");
+        let read = self.text(key, Some(&shown), &rule, |text| match text.trim() {
+            "off" => Ok(None),
+            text => within(unit::parse_rate(text), &range).map(Some),
+        });
+        read.unwrap_or(default)
+    }
+
     /// A line's speed in bytes a second between two bounds, or nothing.
     pub(crate) fn speed(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let (low, high) = (unit::show_speed(*range.start()), unit::show_speed(*range.end()));

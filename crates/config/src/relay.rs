@@ -1,11 +1,13 @@
 //! `relay.toml`: the public side.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use spawnpoint_core::admission::Bounds;
+use spawnpoint_core::grant::Rates;
 use spawnpoint_core::hostname::Hostname;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_proto::control::MAX_AWAY;
@@ -16,6 +18,9 @@ use crate::document::{self, Document};
 use crate::link::{self, Transport};
 use crate::log::Log;
 use crate::tunnel::is_host;
+
+/// Speeds that can be asked for, in bytes a second: from 64 kbit/s to 100 Gbit/s.
+const SPEED: RangeInclusive<u64> = 8_000..=12_500_000_000;
 
 /// No shared port.
 const OFF: &str = "off";
@@ -33,6 +38,8 @@ pub struct RelayConfig {
     pub domain: Option<Hostname>,
     /// The players' side.
     pub players: Players,
+    /// How fast players may be.
+    pub bandwidth: Bandwidth,
     /// Public ports that lead to many hosts by name.
     pub shared: Shared,
     /// What players read while a server is away.
@@ -74,6 +81,19 @@ pub struct Players {
     pub list_cache: Duration,
     /// From where connections begin with the PROXY protocol.
     pub proxy_from: Vec<IpNet>,
+}
+
+/// `[bandwidth]`: how fast players may be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bandwidth {
+    /// All players of the relay.
+    pub total: Rates,
+    /// Those of each host, unless its grant says otherwise.
+    pub per_host: Rates,
+    /// Those of each tunnel, unless the grant of its host says otherwise.
+    pub per_tunnel: Rates,
+    /// Those of each address (IPv4 /32, IPv6 /64).
+    pub per_address: Rates,
 }
 
 /// `[shared]`: public ports that lead to many hosts, told apart by the name that players ask for. They are open when the relay has a `domain`.
@@ -176,6 +196,7 @@ impl Default for RelayConfig {
             data_dir: None,
             domain: None,
             players: Players::default(),
+            bandwidth: Bandwidth::default(),
             shared: Shared::default(),
             away: Away::default(),
             links: Links::default(),
@@ -205,6 +226,20 @@ impl Default for Players {
             hello_timeout: Duration::from_secs(5),
             list_cache: Duration::from_secs(5),
             proxy_from: Vec::new(),
+        }
+    }
+}
+
+impl Default for Bandwidth {
+    fn default() -> Self {
+        Self {
+            total: Rates::default(),
+            per_host: Rates::default(),
+            per_tunnel: Rates::default(),
+            per_address: Rates {
+                packets: Some(20_000),
+                ..Rates::default()
+            },
         }
     }
 }
@@ -312,6 +347,7 @@ impl RelayConfig {
             public_host,
             data_dir,
             players: Players::read(document),
+            bandwidth: Bandwidth::read(document),
             links: Links::read(document),
             certificate: Certificate::read(document),
             admin: admin(document, default.admin),
@@ -391,6 +427,24 @@ impl Players {
                     },
                 )
                 .unwrap_or_default(),
+        }
+    }
+}
+
+impl Bandwidth {
+    fn read(document: &mut Document<'_>) -> Self {
+        let default = Self::default();
+        let mut bandwidth = document.section("bandwidth");
+        let mut rates = |suffix: &str, default: Rates| Rates {
+            up: bandwidth.speed(&format!("up{suffix}"), SPEED),
+            down: bandwidth.speed(&format!("down{suffix}"), SPEED),
+            packets: bandwidth.optional_rate(&format!("packets{suffix}"), default.packets, 1..=100_000_000),
+        };
+        Self {
+            total: rates("", default.total),
+            per_host: rates("_per_host", default.per_host),
+            per_tunnel: rates("_per_tunnel", default.per_tunnel),
+            per_address: rates("_per_address", default.per_address),
         }
     }
 }

@@ -55,6 +55,8 @@ pub enum DropReason {
     UnknownFlow,
     /// The link is away.
     NoAgent,
+    /// Its player, tunnel or host is too fast.
+    OverRate,
     /// Its flow's queue was full.
     QueueFull,
     /// It had waited too long.
@@ -79,11 +81,12 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::TableFull,
         Self::Denied,
         Self::UnknownFlow,
         Self::NoAgent,
+        Self::OverRate,
         Self::QueueFull,
         Self::TooOld,
         Self::PathShrank,
@@ -103,6 +106,7 @@ impl DropReason {
             Self::Denied => "denied",
             Self::UnknownFlow => "unknown_flow",
             Self::NoAgent => "no_agent",
+            Self::OverRate => "over_rate",
             Self::QueueFull => "queue_full",
             Self::TooOld => "too_old",
             Self::PathShrank => "path_shrank",

@@ -71,6 +71,30 @@ pub struct Caps {
     pub half_open: Option<NonZeroU32>,
     /// New players a second.
     pub new_players: Option<NonZeroU32>,
+    /// How fast what they say and hear may be.
+    pub rates: Rates,
+}
+
+/// How fast the players of a circle may be; `None` is no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Rates {
+    /// Bytes a second from players.
+    pub up: Option<u64>,
+    /// Bytes a second to players.
+    pub down: Option<u64>,
+    /// UDP packets a second from players.
+    pub packets: Option<u32>,
+}
+
+impl Rates {
+    /// What is said here, and `usual` where nothing is.
+    pub fn or(self, usual: Self) -> Self {
+        Self {
+            up: self.up.or(usual.up),
+            down: self.down.or(usual.down),
+            packets: self.packets.or(usual.packets),
+        }
+    }
 }
 
 impl Caps {

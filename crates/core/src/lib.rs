@@ -20,6 +20,7 @@ pub mod pin;
 pub mod port;
 pub mod repair;
 pub mod route;
+pub mod shape;
 pub mod stream;
 pub mod token;
 pub mod tuning;

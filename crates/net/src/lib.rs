@@ -1,7 +1,7 @@
 //! Sockets, QUIC carriers and the tasks that move bytes.
 //!
 //! This is where the tunnel touches the machine: certificates and TLS settings, QUIC endpoints, how fast they send, dialling a relay by name, the control stream's frames,
-//! sessions, whose pumps go on from one carrier to the next, batches of UDP packets, and the scope in which every task lives; also what a process owes to
+//! sessions, whose pumps go on from one carrier to the next and wait where a rate says so, batches of UDP packets, and the scope in which every task lives; also what a process owes to
 //! the machine around it: its sockets to a successor, answers to its owner, its state to a supervisor, an eye on its own addresses. It knows the bytes of
 //! `spawnpoint-proto` and the rules of `spawnpoint-core`, but no host, no tunnel and no route: relay and agent compose those.
 
@@ -24,6 +24,7 @@ mod random;
 mod repair;
 mod scope;
 mod session;
+mod shape;
 mod socket;
 mod stream;
 #[cfg(unix)]
@@ -50,6 +51,7 @@ pub use random::{random_bytes, random_unit};
 pub use repair::Repairs;
 pub use scope::TaskScope;
 pub use session::{Ends, Halves, Meter, Opening, Session, SessionEnd, Sessions};
+pub use shape::{Shaper, Toll, User};
 pub use socket::{LocalSocket, abort};
 pub use stream::{StreamError, read_header};
 #[cfg(unix)]

@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 use crate::Clock;
 use crate::carrier::{PlayerStream, RecvHalf, SendHalf};
 use crate::repair::Repairs;
+use crate::shape::Toll;
 use inward::Inward;
 use outward::Outward;
 
@@ -47,6 +48,11 @@ pub trait Meter: Sync {
 
     /// All that have passed.
     fn total(&self) -> u64;
+
+    /// What they have to pay, where rates are limited.
+    fn toll(&self) -> Option<&Toll> {
+        None
+    }
 }
 
 impl Meter for AtomicU64 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -91,12 +91,12 @@ pub(crate) async fn is_reset(socket: &TcpStream) {
 }
 
 /// Takes what the socket has right now; empty at its end.
-pub(crate) fn try_read(socket: &TcpStream) -> io::Result<Bytes> {
+pub(crate) fn try_read(socket: &TcpStream, most: usize) -> io::Result<Bytes> {
     ARENA.with_borrow_mut(|arena| {
         if arena.capacity() < MIN_READ && !arena.try_reclaim(MIN_READ) {
             *arena = BytesMut::with_capacity(BLOCK);
         }
-        socket.try_read_buf(arena)?;
+        socket.try_read_buf(&mut arena.limit(most))?;
         Ok(arena.split().freeze())
     })
 }

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::away::{self, Known, Presence};
 use crate::directory::Hosts;
 use crate::list::Lists;
+use crate::rates::{AddressSpeeds, Speeds};
 
 /// Prefixes that admission tells apart; about 5 MB when all are in use.
 const PREFIXES: usize = 65_536;
@@ -99,6 +100,10 @@ pub(crate) struct Context {
     pub lists: Lists,
     /// The number of the host who gets players that ask for nobody.
     default_host: AtomicI64,
+    /// How fast all players together may be.
+    pub speeds: Arc<Speeds>,
+    /// How fast those of an address may be.
+    pub addresses: AddressSpeeds,
     /// A place for each link.
     pub links: Arc<Semaphore>,
     /// A place for each player who is being told why they cannot enter.
@@ -117,12 +122,13 @@ impl Context {
         metrics: RelayMetrics,
         events: Events,
     ) -> Self {
+        let settings = Arc::new(settings);
         let config = &settings.config;
         let links = Arc::new(Semaphore::new(config.links.max_links as usize));
         let (players, hearing) = limits(config);
         Self {
             clock,
-            settings: watch::Sender::new(Arc::new(settings)),
+            settings: watch::Sender::new(settings.clone()),
             public_host,
             hosts,
             metrics,
@@ -132,6 +138,8 @@ impl Context {
             hearing: Gate::new(hearing),
             anyone: Arc::new(Circle::of_host(Bounds::NONE)),
             lists: Lists::default(),
+            speeds: Arc::new(Speeds::new(config.bandwidth.total)),
+            addresses: AddressSpeeds::default(),
             default_host: AtomicI64::new(NO_HOST),
             links,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
@@ -155,6 +163,8 @@ impl Context {
         let (players, hearing) = limits(&settings.config);
         self.players.set_limits(players);
         self.hearing.set_limits(hearing);
+        self.speeds.set(settings.bandwidth.total);
+        self.addresses.set(settings.bandwidth.per_address);
         self.settings.send_replace(Arc::new(settings));
     }
 

@@ -18,15 +18,16 @@
 //! remember  tunnels that are answered while their agents are gone
 //! names     the names of a tunnel, and the best that players can type
 //! tunnel    what the players of one tunnel share
-//! bounds    how many players hosts and tunnels take
+//! allowance how much hosts and tunnels may use
+//! rates     how fast they and their players may be
 //! tcp udp   one TCP player; the UDP players of one tunnel
 //! handover  an upgrade in place: everything goes to a successor
 //! refuse    talking to a player who does not get in
 //! ```
 //! [`office`] is what an operator does with hosts while the relay runs, [`zone`] what to put into DNS.
 
+mod allowance;
 mod away;
-mod bounds;
 mod certificate;
 mod context;
 mod directory;
@@ -41,6 +42,7 @@ mod names;
 pub mod office;
 mod pong;
 mod quic;
+mod rates;
 mod refuse;
 mod registry;
 mod reload;

@@ -32,12 +32,13 @@ use tokio::sync::oneshot;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::allowance::Allowance;
 use crate::away::Presence;
-use crate::bounds;
 use crate::context::Context;
 use crate::list;
 use crate::meter::SessionMeter;
-use crate::registry::Registry;
+use crate::rates::HostSpeeds;
+use crate::registry::{Places, Registry};
 use crate::tunnel::Tunnel;
 
 #[cfg(unix)]
@@ -73,6 +74,8 @@ pub(crate) struct Link {
     pub host_name: String,
     /// Its host's players.
     pub circle: Arc<Circle>,
+    /// How fast they may be.
+    pub speeds: Arc<HostSpeeds>,
     pub sessions: Sessions,
     /// What its agent shows to take it up again.
     pub ticket: SecretHash,
@@ -255,7 +258,7 @@ impl LinkTask {
         context: &Arc<Context>,
         registry: &Registry,
         host: Host,
-        (circle, places): (Arc<Circle>, [OwnedSemaphorePermit; 2]),
+        (shared, places): (Places, [OwnedSemaphorePermit; 2]),
         (id, ticket): (LinkId, SecretHash),
         parent: &CancellationToken,
     ) -> Self {
@@ -266,7 +269,8 @@ impl LinkTask {
             id,
             host: HostNumber(host.id.0),
             host_name: host.name.to_string(),
-            circle,
+            circle: shared.players,
+            speeds: shared.speeds,
             sessions,
             ticket,
             patience: MAX_PATIENCE.min(context.config().links.resume_window / 2),
@@ -443,7 +447,7 @@ impl LinkTask {
                 Some(command) = self.commands.recv() => self.on_command(command, writer).await,
                 Ok(()) = changes.changed() => self.on_directory_change(writer).await,
                 Ok(()) = config.changed() => {
-                    self.apply_bounds();
+                    self.apply_allowance();
                     Ok(())
                 }
                 _ = touch.tick() => {
@@ -543,14 +547,18 @@ impl LinkTask {
         }
     }
 
-    /// How many players the host and its tunnels take is as grant and configuration say now.
-    fn apply_bounds(&self) {
+    /// How many players the host and its tunnels take, and how fast they may be, is as grant and configuration say now.
+    fn apply_allowance(&self) {
         let config = self.context.config();
         let grant = &self.host.grant;
-        self.link.circle.set_bounds(bounds::of_host(&config, grant));
+        let Allowance { bounds, rates } = Allowance::of_host(&config, grant);
+        self.link.circle.set_bounds(bounds);
+        self.link.speeds.own.set(rates);
         for (name, (_, id)) in &self.requests {
             if let Some(tunnel) = self.link.tunnel(*id) {
-                tunnel.circle.set_bounds(bounds::of_tunnel(&config, grant, name));
+                let Allowance { bounds, rates } = Allowance::of_tunnel(&config, grant, name);
+                tunnel.circle.set_bounds(bounds);
+                tunnel.way.own.set(rates);
             }
         }
     }
@@ -573,7 +581,7 @@ impl LinkTask {
             return Ok(());
         }
         self.host = host;
-        self.apply_bounds();
+        self.apply_allowance();
         let pool = &self.context.config().players.ports;
         let mut gone = Vec::new();
         for (name, (request, _)) in &self.requests {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
 use spawnpoint_core::admission::Permit;
-use spawnpoint_net::Meter;
+use spawnpoint_net::{Meter, Toll};
 
 /// One direction of one session.
 #[derive(Debug)]
@@ -14,15 +14,17 @@ pub(crate) struct SessionMeter {
     tunnel: Counter,
     /// The place of the player whom the first byte answers.
     place: Weak<Permit>,
+    toll: Toll,
 }
 
 impl SessionMeter {
     /// Counts on from what the session has moved before, which the tunnel does not count again.
-    pub fn new(tunnel: Counter, before: u64) -> Self {
+    pub fn new(tunnel: Counter, before: u64, toll: Toll) -> Self {
         Self {
             session: AtomicU64::new(before),
             tunnel,
             place: Weak::new(),
+            toll,
         }
     }
 
@@ -42,9 +44,14 @@ impl Meter for SessionMeter {
             place.settle();
         }
         self.tunnel.inc_by(bytes);
+        self.toll.charge(bytes);
     }
 
     fn total(&self) -> u64 {
         self.session.load(Ordering::Relaxed)
+    }
+
+    fn toll(&self) -> Option<&Toll> {
+        Some(&self.toll)
     }
 }

@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use spawnpoint_core::grant::{Caps, Grant, PortRule, ProtocolSet, UnixTime};
+use spawnpoint_core::grant::{Caps, Grant, PortRule, ProtocolSet, Rates, UnixTime};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{random_bytes, unix_now};
@@ -62,6 +62,12 @@ pub struct CapsChange {
     pub half_open: Option<Option<NonZeroU32>>,
     /// New players a second.
     pub new_players: Option<Option<NonZeroU32>>,
+    /// Bytes a second from players.
+    pub up: Option<Option<u64>>,
+    /// Bytes a second to players.
+    pub down: Option<Option<u64>>,
+    /// UDP packets a second from players.
+    pub packets: Option<Option<u32>>,
 }
 
 impl CapsChange {
@@ -70,6 +76,11 @@ impl CapsChange {
             players: self.players.unwrap_or(caps.players),
             half_open: self.half_open.unwrap_or(caps.half_open),
             new_players: self.new_players.unwrap_or(caps.new_players),
+            rates: Rates {
+                up: self.up.unwrap_or(caps.rates.up),
+                down: self.down.unwrap_or(caps.rates.down),
+                packets: self.packets.unwrap_or(caps.rates.packets),
+            },
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_config::relay::RelayConfig;
-use spawnpoint_core::admission::{Bounds, Circle};
+use spawnpoint_core::admission::Circle;
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::route::{self, HostNumber, OpenError, PublicPort, Return, RouteTable, TunnelSpec};
 use spawnpoint_net::BindError;
@@ -16,6 +16,7 @@ use spawnpoint_proto::{CloseCode, Dialect, LinkId, Protocol, TunnelId, TunnelNam
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::allowance::Allowance;
 use crate::context::Context;
 use crate::exposure::Exposure;
 #[cfg(unix)]
@@ -26,6 +27,7 @@ use crate::link::Rested;
 use crate::link::{Command as LinkCommand, Link};
 #[cfg(unix)]
 use crate::quic::Via;
+use crate::rates::HostSpeeds;
 
 /// Requests that may wait; each is answered in microseconds, or the milliseconds of a bind.
 const REQUESTS: usize = 256;
@@ -44,6 +46,8 @@ pub(crate) type Routes = Arc<RouteTable<Arc<Link>>>;
 pub(crate) struct Places {
     /// A place for each player.
     pub players: Arc<Circle>,
+    /// How fast they may be.
+    pub speeds: Arc<HostSpeeds>,
     /// A place for each link.
     pub links: Arc<Semaphore>,
 }
@@ -109,7 +113,7 @@ enum Request {
     },
     Places {
         host: HostNumber,
-        bounds: Bounds,
+        allowance: Allowance,
         reply: oneshot::Sender<Places>,
     },
     NameAt {
@@ -230,8 +234,8 @@ impl Registry {
     }
 
     /// The places of a host; `None` when the relay is going down.
-    pub async fn places(&self, host: HostNumber, bounds: Bounds) -> Option<Places> {
-        self.ask(|reply| Request::Places { host, bounds, reply }).await
+    pub async fn places(&self, host: HostNumber, allowance: Allowance) -> Option<Places> {
+        self.ask(|reply| Request::Places { host, allowance, reply }).await
     }
 
     /// A link by its id.
@@ -383,8 +387,8 @@ impl Supervisor {
             Request::PortOf { host, name, reply } => {
                 let _ = reply.send(self.book.port(host, &name).map(|(_, port)| port));
             }
-            Request::Places { host, bounds, reply } => {
-                let _ = reply.send(self.places_of(host, bounds));
+            Request::Places { host, allowance, reply } => {
+                let _ = reply.send(self.places_of(host, allowance));
             }
             Request::NameAt { host, port, reply } => {
                 let _ = reply.send(self.book.name_at(host, port).cloned());
@@ -603,13 +607,15 @@ impl Supervisor {
     }
 
     /// The places of a host.
-    pub fn places_of(&mut self, host: HostNumber, bounds: Bounds) -> Places {
+    pub fn places_of(&mut self, host: HostNumber, allowance: Allowance) -> Places {
         let new = || Places {
-            players: Arc::new(Circle::of_host(bounds)),
+            players: Arc::new(Circle::of_host(allowance.bounds)),
+            speeds: Arc::new(HostSpeeds::new(allowance.rates)),
             links: Arc::new(Semaphore::new(MAX_LINKS_PER_HOST)),
         };
         let places = self.places.entry(host).or_insert_with(new);
-        places.players.set_bounds(bounds);
+        places.players.set_bounds(allowance.bounds);
+        places.speeds.own.set(allowance.rates);
         places.clone()
     }
 

@@ -159,9 +159,12 @@ pub(crate) async fn carry_on(
 ) {
     let Some(socket) = visitor.socket() else { return };
     let [up, down] = tunnel.bytes.clone();
+    let tolls = tunnel
+        .way
+        .tolls(visitor.player.ip(), &tunnel.context.addresses, &tunnel.context.config());
     let meters = Arc::new([
-        SessionMeter::new(up, before[0]),
-        SessionMeter::new(down, before[1]).settling(seat.place()),
+        SessionMeter::new(up, before[0], tolls.up),
+        SessionMeter::new(down, before[1], tolls.down).settling(seat.place()),
     ]);
     seat.watch(meters.clone());
     visitor.meters = Some(meters.clone());

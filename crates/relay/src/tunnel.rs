@@ -14,6 +14,7 @@ use spawnpoint_proto::{SessionId, TunnelId};
 use crate::context::Context;
 use crate::list::List;
 use crate::meter::SessionMeter;
+use crate::rates::Way;
 use crate::udp::UdpTunnel;
 
 /// An open tunnel. Its players end when it is dropped or its scope is cancelled.
@@ -26,6 +27,8 @@ pub(crate) struct Tunnel {
     pub labels: TunnelLabels,
     /// Its players, within those of its host.
     pub circle: Arc<Circle>,
+    /// What they pay on their way.
+    pub way: Arc<Way>,
     /// Bytes from and to players.
     pub bytes: [Counter; 2],
     pub scope: TaskScope,

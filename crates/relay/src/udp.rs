@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::handover::state::HandedFlow;
 use crate::list::List;
 use crate::quic::Via;
+use crate::rates::{PACKET, Tolls, Way};
 use crate::tunnel::Seat;
 
 /// A player whom the server never answered is forgotten after this long, since the address may be made up. Slow servers answer a first packet sooner.
@@ -42,6 +43,23 @@ struct Hold {
     local: Option<IpAddr>,
     /// The public socket that the player spoke to.
     via: Via,
+    tolls: Tolls,
+}
+
+impl Hold {
+    /// Whether a packet of the player may go on; it is paid for if so.
+    fn may_say(&self, bytes: usize) -> bool {
+        self.tolls.packets.pass(PACKET) && self.tolls.up.pass(bytes as u64)
+    }
+
+    /// The server has answered with a packet, which is paid for unless it is one too many.
+    fn may_hear(&self, bytes: usize) -> Result<(), DropReason> {
+        self.seat.settle();
+        match self.tolls.down.pass(bytes as u64) {
+            true => Ok(()),
+            false => Err(DropReason::OverRate),
+        }
+    }
 }
 
 /// A packet to a player: who, from which address, through which socket, and what.
@@ -54,6 +72,7 @@ pub(crate) struct UdpTunnel {
     id: TunnelId,
     labels: TunnelLabels,
     circle: Arc<Circle>,
+    way: Arc<Way>,
     bytes: [Counter; 2],
     outbox: DatagramOutbox,
     /// What the server list shows of it, for a game that is pinged in packets.
@@ -70,7 +89,7 @@ impl UdpTunnel {
         context: &Arc<Context>,
         id: TunnelId,
         labels: &TunnelLabels,
-        circle: &Arc<Circle>,
+        (circle, way): (&Arc<Circle>, &Arc<Way>),
         bytes: &[Counter; 2],
         outbox: DatagramOutbox,
         list: Option<Arc<List>>,
@@ -86,6 +105,7 @@ impl UdpTunnel {
             id,
             labels: labels.clone(),
             circle: circle.clone(),
+            way: way.clone(),
             bytes: bytes.clone(),
             outbox,
             list,
@@ -133,7 +153,14 @@ impl UdpTunnel {
             // A shared port that is not open any more has no more players.
             let Some(via) = via(handed.via) else { continue };
             // One that does not fit was never ours; its player opens another.
-            let _ = table.restore(now, &handed.flow, Hold { seat, local, via });
+            let tolls = self.tolls(handed.flow.player);
+            let hold = Hold {
+                seat,
+                local,
+                via,
+                tolls,
+            };
+            let _ = table.restore(now, &handed.flow, hold);
         }
         self.opened.notify_one();
     }
@@ -142,6 +169,13 @@ impl UdpTunnel {
     pub fn on_player_packet(&self, player: SocketAddr, local: Option<IpAddr>, packet: &[u8], via: &Via) -> bool {
         let now = self.context.clock.now();
         let mut table = self.table();
+        if let Some(hold) = table.permit_of(player)
+            && !hold.may_say(packet.len())
+        {
+            drop(table);
+            self.drop_packet(DropReason::OverRate);
+            return true;
+        }
         let known = table.on_player_packet(now, player, packet.len());
         let known = match known {
             Some(known) => known,
@@ -192,7 +226,13 @@ impl UdpTunnel {
         let seat = Seat::take(&self.context, &self.labels, player, permit);
         let was_empty = table.is_empty();
         let via = via.clone();
-        let flow = table.open(now, player, Hold { seat, local, via })?;
+        let hold = Hold {
+            seat,
+            local,
+            via,
+            tolls: self.tolls(player),
+        };
+        let flow = table.open(now, player, hold)?;
         if was_empty {
             self.opened.notify_one();
         }
@@ -206,12 +246,11 @@ impl UdpTunnel {
         match header.kind {
             Kind::Packet { fragment: None, .. } => {
                 let reply = table.on_origin_packet(now, header.flow, payload.len());
-                let reply = reply.map(|(player, hold)| {
-                    hold.seat.settle();
-                    (player, hold.local, hold.via.clone())
+                let reply = reply.and_then(|(player, hold)| {
+                    hold.may_hear(payload.len())?;
+                    Ok(Some((player, hold.local, hold.via.clone(), payload)))
                 });
                 drop(table);
-                let reply = reply.map(|(player, local, via)| Some((player, local, via, payload)));
                 self.reply(header.flow, reply);
             }
             Kind::Packet {
@@ -219,11 +258,12 @@ impl UdpTunnel {
                 ..
             } => {
                 let whole = table.on_origin_fragment(now, header.flow, fragment, payload);
-                let whole = whole.map(|whole| {
-                    whole.map(|(player, hold, packet)| {
-                        hold.seat.settle();
-                        (player, hold.local, hold.via.clone(), packet)
-                    })
+                let whole = whole.and_then(|whole| {
+                    let Some((player, hold, packet)) = whole else {
+                        return Ok(None);
+                    };
+                    hold.may_hear(packet.len())?;
+                    Ok(Some((player, hold.local, hold.via.clone(), packet)))
                 });
                 drop(table);
                 self.reply(header.flow, whole);
@@ -236,6 +276,12 @@ impl UdpTunnel {
                 ended.into_iter().for_each(|ended| end(ended, "origin_closed"));
             }
         }
+    }
+
+    /// What the packets of a player pay.
+    fn tolls(&self, player: SocketAddr) -> Tolls {
+        self.way
+            .tolls(player.ip(), &self.context.addresses, &self.context.config())
     }
 
     fn reply(&self, flow: FlowId, reply: Result<Option<Reply>, DropReason>) {

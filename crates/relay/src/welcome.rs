@@ -18,7 +18,7 @@ use spawnpoint_proto::{CloseCode, LinkId, RejectCode, Ticket, Violation};
 use spawnpoint_store::Host;
 use tokio_util::sync::CancellationToken;
 
-use crate::bounds;
+use crate::allowance::Allowance;
 use crate::context::Context;
 use crate::link::{Arrival, Carriage, LinkTask};
 use crate::registry::{Found, Registry};
@@ -191,14 +191,8 @@ impl Reception {
             code: RejectCode::Busy,
             text: text.to_owned(),
         };
-        let Some(places) = self
-            .registry
-            .places(
-                HostNumber(host.id.0),
-                bounds::of_host(&self.context.config(), &host.grant),
-            )
-            .await
-        else {
+        let allowance = Allowance::of_host(&self.context.config(), &host.grant);
+        let Some(places) = self.registry.places(HostNumber(host.id.0), allowance).await else {
             return self.reject(offered, busy("this relay is going down"), carriage).await;
         };
         // First the host's own places, so that a crowd of one host is turned away before it takes everybody's.
@@ -212,7 +206,7 @@ impl Reception {
         };
         let links = &self.context.config().links;
         let (ticket, host_name) = (Ticket::new(spawnpoint_net::random_bytes()), host.name.to_string());
-        let places = (places.players, [own, place]);
+        let places = (places, [own, place]);
         let identity = (LinkId(spawnpoint_net::random_bytes()), SecretHash::of_ticket(&ticket));
         let mut task = LinkTask::new(&self.context, &self.registry, host, places, identity, &self.stop);
         let window = task.window_of(offered.hello());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use spawnpoint_agent::Shown;
 use spawnpoint_config::log::{Log, LogFormat as Configured};
-use spawnpoint_config::unit::show_rate;
+use spawnpoint_config::unit::{show_rate, show_speed};
 use spawnpoint_core::grant::{Caps, Grant, PortRule, UnixTime};
 use spawnpoint_net::unix_now;
 use spawnpoint_ops::{Event, Events, LogFormat, init_logs};
@@ -249,6 +249,14 @@ fn describe_caps(caps: &Caps) -> String {
     }
     if let Some(rate) = caps.new_players {
         let _ = write!(text, ", {} new", show_rate(rate.get()));
+    }
+    for (speed, word) in [(caps.rates.up, "up"), (caps.rates.down, "down")] {
+        if let Some(speed) = speed {
+            let _ = write!(text, ", {} {word}", show_speed(speed));
+        }
+    }
+    if let Some(rate) = caps.rates.packets {
+        let _ = write!(text, ", {} UDP packets", show_rate(rate));
     }
     text
 }

@@ -54,6 +54,19 @@ fn every_key_reaches_its_field() {
         hello_timeout = "8 s"
         list_cache = "9 s"
         proxy_from = ["10.0.0.0/8", "2001:db8::1"]
+        [bandwidth]
+        up = "1 Mbit/s"
+        down = "2 Mbit/s"
+        packets = "3/s"
+        up_per_host = "4 Mbit/s"
+        down_per_host = "5 Mbit/s"
+        packets_per_host = "6/s"
+        up_per_tunnel = "7 Mbit/s"
+        down_per_tunnel = "8 Mbit/s"
+        packets_per_tunnel = "9/s"
+        up_per_address = "10 Mbit/s"
+        down_per_address = "11 Mbit/s"
+        packets_per_address = "off"
         [links]
         resume_window = "1min"
         max_links = 7
@@ -78,6 +91,11 @@ fn every_key_reaches_its_field() {
     )
     .unwrap();
     let secs = Duration::from_secs;
+    let rates = |up: u64, down: u64, packets| Rates {
+        up: Some(up * 125_000),
+        down: Some(down * 125_000),
+        packets,
+    };
     let expected = RelayConfig {
         listen: "203.0.113.5:443".parse().unwrap(),
         public_host: Some("play.example.org".into()),
@@ -115,6 +133,12 @@ fn every_key_reaches_its_field() {
             hello_timeout: secs(8),
             list_cache: secs(9),
             proxy_from: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
+        },
+        bandwidth: Bandwidth {
+            total: rates(1, 2, Some(3)),
+            per_host: rates(4, 5, Some(6)),
+            per_tunnel: rates(7, 8, Some(9)),
+            per_address: rates(10, 11, None),
         },
         links: Links {
             resume_window: secs(60),
@@ -173,7 +197,7 @@ fn an_unknown_key_is_named_with_line_and_the_nearest_one() {
 fn an_unknown_key_like_no_other_is_answered_with_what_there_is() {
     assert!(refusal("[drain]\nwindow = 1").ends_with("unknown key `drain.window`: [drain] has deadline"));
     let text = refusal("[transport]\na = 1");
-    assert!(text.ends_with("there are data_dir, domain, listen, public_host and the sections [admin], [away], [certificate], [drain], [links], [log], [players], [shared]"), "{text}");
+    assert!(text.ends_with("there are data_dir, domain, listen, public_host and the sections [admin], [away], [bandwidth], [certificate], [drain], [links], [log], [players], [shared]"), "{text}");
 }
 
 #[test]

@@ -17,6 +17,14 @@ pub(super) enum Prefix {
     Rest,
 }
 
+/// The prefix by which the player at `ip` is told apart, as its first address: IPv4 /32, IPv6 /64.
+pub fn prefix_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+    }
+}
+
 impl Prefix {
     pub fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {

@@ -188,6 +188,11 @@ impl<P> FlowTable<P> {
         })
     }
 
+    /// What the flow of `player` holds.
+    pub fn permit_of(&self, player: SocketAddr) -> Option<&P> {
+        self.flows.get(self.by_player.get(&player)?).map(|flow| &flow.permit)
+    }
+
     /// The player of a flow has come to another address; `false` when there is no such flow, or somebody else there.
     pub fn move_player(&mut self, from: SocketAddr, to: SocketAddr) -> bool {
         if self.by_player.contains_key(&to) {

@@ -15,6 +15,9 @@ use super::{Meter, Session, SessionEnd};
 use crate::carrier::RecvHalf;
 use crate::socket::{MAX_PIECES, try_write};
 
+/// About as many bytes are in one piece of what the carrier brings.
+const PIECE: usize = 1200;
+
 /// Why the pump stopped.
 pub(super) enum Inward {
     /// Everything was written to the local socket, and its end.
@@ -27,6 +30,9 @@ impl Session {
     /// Moves what the carrier brings to `socket`. Can be dropped and begun anew at any wait.
     pub(super) async fn pump_in(&self, socket: &TcpStream, half: &mut Option<RecvHalf>, moved: &dyn Meter) -> Inward {
         let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
+        let toll = moved.toll();
+        // Whether the toll's turn has come for the next pieces.
+        let mut is_due = false;
         loop {
             match self.flush(socket, moved) {
                 Ok(true) => {}
@@ -51,13 +57,25 @@ impl Session {
                 self.into.notified().await;
                 continue;
             };
+            if let Some(toll) = toll
+                && !is_due
+                && !toll.is_clear()
+            {
+                tokio::select! {
+                    () = toll.clear() => is_due = true,
+                    () = self.into.notified() => {}
+                }
+                continue;
+            }
+            let most = toll.map_or(MAX_PIECES, |toll| (toll.quantum() / PIECE).clamp(1, MAX_PIECES));
             let read = tokio::select! {
                 biased; // what is here is taken before anything else
-                read = recv.stream.read_chunks(&mut pieces) => read,
+                read = recv.stream.read_chunks(&mut pieces[..most]) => read,
                 () = self.into.notified() => continue,
             };
             match read {
                 Ok(Some(count)) => {
+                    is_due = false;
                     self.take_over(socket, recv, &mut pieces[..count], moved);
                     pieces[..count].fill(Bytes::new());
                 }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::{Meter, Session, SessionEnd};
 use crate::carrier::SendHalf;
+use crate::shape::Toll;
 use crate::socket::{is_reset, try_read};
 
 /// Pieces that a carrier takes at once; nearly always there is one.
@@ -39,6 +40,16 @@ enum Step {
     Wait,
 }
 
+/// Whether the local socket may be read.
+enum Reads<'a> {
+    /// As soon as it has something.
+    Now,
+    /// When the toll's turn has come, which is noted.
+    Due(&'a Toll, &'a mut bool),
+    /// Not before something else happens.
+    No,
+}
+
 /// What came while the pump waited.
 enum Woken {
     /// The peer stopped the stream, or has all of it, or its connection is gone.
@@ -60,6 +71,9 @@ impl Session {
         head: &mut Option<&mut Vec<u8>>,
     ) -> Outward {
         let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
+        let toll = moved.toll();
+        // Whether the toll's turn has come for the next read.
+        let mut is_due = false;
         loop {
             match (self.next_step(socket.is_some(), half, &mut pieces), &mut *half, socket) {
                 (Step::Send(count), Some(send), _) => {
@@ -106,12 +120,22 @@ impl Session {
                         self.whole.notify_one();
                     }
                 }
-                (Step::Read, _, Some(socket)) => match try_read(socket) {
+                (Step::Read, _, Some(socket))
+                    if let Some(toll) = toll
+                        && !is_due
+                        && !toll.is_clear() =>
+                {
+                    if let Some(out) = self.wait(Some(socket), Reads::Due(toll, &mut is_due), half).await {
+                        return out;
+                    }
+                }
+                (Step::Read, _, Some(socket)) => match try_read(socket, toll.map_or(usize::MAX, Toll::quantum)) {
                     Ok(bytes) if bytes.is_empty() => {
                         self.state().stream.outgoing.finish(Ending::Finished);
                         return Outward::SocketEnded;
                     }
                     Ok(bytes) => {
+                        is_due = false;
                         moved.add(bytes.len() as u64);
                         note_head(head, &bytes, answered);
                         let mut state = self.state();
@@ -119,14 +143,14 @@ impl Session {
                         state.stream.outgoing.push(bytes);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        if let Some(out) = self.wait(Some(socket), true, half).await {
+                        if let Some(out) = self.wait(Some(socket), Reads::Now, half).await {
                             return out;
                         }
                     }
                     Err(_) => return Outward::Over(SessionEnd::LocalReset),
                 },
                 _ => {
-                    if let Some(out) = self.wait(socket, false, half).await {
+                    if let Some(out) = self.wait(socket, Reads::No, half).await {
                         return out;
                     }
                 }
@@ -169,8 +193,9 @@ impl Session {
         }
     }
 
-    /// Waits for the carrier, the peer, and the local socket; `reads` when that may be read.
-    async fn wait(&self, socket: Option<&TcpStream>, reads: bool, half: &mut Option<SendHalf>) -> Option<Outward> {
+    /// Waits for the carrier, the peer, and the local socket, if that may be read.
+    async fn wait(&self, socket: Option<&TcpStream>, reads: Reads<'_>, half: &mut Option<SendHalf>) -> Option<Outward> {
+        let is_reading = matches!(reads, Reads::Now);
         let woken = {
             let stopped = async {
                 match half.as_mut() {
@@ -180,15 +205,25 @@ impl Session {
             };
             let readable = async {
                 match socket {
-                    Some(socket) if reads => socket.ready(Interest::READABLE).await.map(drop),
+                    Some(socket) if is_reading => socket.ready(Interest::READABLE).await.map(drop),
                     _ => std::future::pending().await,
+                }
+            };
+            let due = async {
+                match reads {
+                    Reads::Due(toll, is_due) => {
+                        toll.clear().await;
+                        *is_due = true;
+                    }
+                    Reads::Now | Reads::No => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased; // that the peer is gone is seen before more is read
                 stopped = stopped => Woken::Stopped(stopped),
                 ready = readable => ready.map_or(Woken::LocalReset, |()| Woken::Other),
-                () = reset_of(socket), if !reads && !self.has_ended() => Woken::LocalReset,
+                () = due => Woken::Other,
+                () = reset_of(socket), if !is_reading && !self.has_ended() => Woken::LocalReset,
                 () = self.out.notified() => Woken::Other,
             }
         };

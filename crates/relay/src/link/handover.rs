@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::wishes::spec;
 use super::{Link, LinkTask};
-use crate::bounds;
+use crate::allowance::Allowance;
 use crate::context::Context;
 use crate::handover::state::{HandedLink, HandedSession, HandedTunnel};
 use crate::registry::{Registry, Supervisor};
@@ -123,19 +123,13 @@ pub(crate) fn restore(
     sockets: &mut Sockets,
     parent: &CancellationToken,
 ) -> Option<LinkTask> {
-    let places = supervisor.places_of(HostNumber(host.id.0), bounds::of_host(&context.config(), &host.grant));
+    let allowance = Allowance::of_host(&context.config(), &host.grant);
+    let places = supervisor.places_of(HostNumber(host.id.0), allowance);
     // The successor may allow less than its predecessor did.
     let own = places.links.clone().try_acquire_owned().ok()?;
     let place = context.links.clone().try_acquire_owned().ok()?;
     let identity = (handed.link, SecretHash::from_bytes(handed.ticket));
-    let mut task = LinkTask::new(
-        context,
-        registry,
-        host,
-        (places.players, [own, place]),
-        identity,
-        parent,
-    );
+    let mut task = LinkTask::new(context, registry, host, (places, [own, place]), identity, parent);
     task.is_resumable = true;
     task.link.sessions.freeze();
     task.link.sessions.set_window(handed.window);

@@ -16,8 +16,9 @@ use spawnpoint_store::{ClaimError, Reservation, ReserveError, StoreError};
 
 use super::LinkTask;
 use super::wishes::{Wishes, dialect_of, spec};
-use crate::bounds;
+use crate::allowance::Allowance;
 use crate::list::is_listed;
+use crate::rates::{Speeds, Way};
 use crate::registry::{OpenFailure, Opened};
 use crate::tunnel::Tunnel;
 use crate::udp::UdpTunnel;
@@ -394,14 +395,27 @@ impl LinkTask {
             protocol: request.protocol.as_str(),
         };
         let (context, bytes) = (&self.context, self.context.metrics.bytes(&labels));
-        let bounds = bounds::of_tunnel(&context.config(), &self.host.grant, &request.name);
+        let Allowance { bounds, rates } = Allowance::of_tunnel(&context.config(), &self.host.grant, &request.name);
         let circle = Arc::new(Circle::of_tunnel(bounds, &self.link.circle));
+        let way = Arc::new(Way {
+            own: Speeds::new(rates),
+            host: self.link.speeds.clone(),
+            relay: context.speeds.clone(),
+        });
         let scope = TaskScope::new(self.scope.token());
         let list = is_listed(request.game.as_deref()).then(|| context.lists.of(self.link.host, &request.name));
         let pinged = list.clone();
         let udp = has_packets.then(|| {
             let outbox = self.link.outbox.with_redundancy(request.redundancy == Some(true));
-            let udp = Arc::new(UdpTunnel::new(context, id, &labels, &circle, &bytes, outbox, pinged));
+            let udp = Arc::new(UdpTunnel::new(
+                context,
+                id,
+                &labels,
+                (&circle, &way),
+                &bytes,
+                outbox,
+                pinged,
+            ));
             let keeper = udp.clone();
             scope.spawn(async move { keeper.keep().await });
             udp
@@ -412,6 +426,7 @@ impl LinkTask {
             port,
             labels,
             circle,
+            way,
             bytes,
             scope,
             udp,

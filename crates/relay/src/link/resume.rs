@@ -159,7 +159,7 @@ impl LinkTask {
         carriage.reader.trust();
         carriage.connection.set_receive_window(quinn::VarInt::MAX);
         self.host = host;
-        self.apply_bounds();
+        self.apply_allowance();
         let theirs = list_sessions(&offered, &mut carriage.reader).await?;
         let hello = offered.hello();
         let epoch = self.attach(&carriage.connection, self.window_of(hello), hello);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use spawnpoint_config::relay::parse_public_host;
-use spawnpoint_config::unit::{parse_duration, parse_rate};
+use spawnpoint_config::unit::{parse_duration, parse_rate, parse_speed};
 use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_net::unix_now;
@@ -53,7 +53,7 @@ enum HostCommand {
         /// Its name
         name: HostName,
         #[command(flatten)]
-        grant: GrantArguments,
+        grant: Box<GrantArguments>,
     },
 }
 
@@ -78,7 +78,16 @@ pub struct GrantArguments {
     /// New players a second, such as 20/s, or `any` for the relay's own limit
     #[arg(long, value_name = "RATE")]
     new_players: Option<String>,
-    /// The tunnel that the limits on players are for, instead of all tunnels of the host together
+    /// How fast players may send, such as 20Mbit/s, or `any` for the relay's own limit
+    #[arg(long, value_name = "SPEED")]
+    up: Option<String>,
+    /// How fast players may receive, such as 50Mbit/s, or `any` for the relay's own limit
+    #[arg(long, value_name = "SPEED")]
+    down: Option<String>,
+    /// UDP packets a second that players may send, such as 2000/s, or `any` for the relay's own limit
+    #[arg(long, value_name = "RATE")]
+    packets: Option<String>,
+    /// The tunnel that these limits are for, instead of all tunnels of the host together
     #[arg(long, value_name = "TUNNEL")]
     tunnel: Option<TunnelName>,
     /// When the grant ends, from now, such as 12h or 30d, or `never`
@@ -98,6 +107,11 @@ impl GrantArguments {
             new_players: or_any(self.new_players, |rate| {
                 let rate = parse_rate(rate).with_context(|| format!("--new-players {rate}: write for example 20/s"))?;
                 NonZeroU32::new(rate).context("--new-players: write 1/s or more, or `any`")
+            })?,
+            up: speed("--up", self.up)?,
+            down: speed("--down", self.down)?,
+            packets: or_any(self.packets, |rate| {
+                parse_rate(rate).with_context(|| format!("--packets {rate}: write for example 2000/s"))
             })?,
         };
         let expires = |text: String| match text.as_str() {
@@ -124,6 +138,12 @@ fn or_any<T>(text: Option<String>, parse: impl Fn(&str) -> anyhow::Result<T>) ->
         Some("any") => Ok(Some(None)),
         Some(text) => parse(text).map(|value| Some(Some(value))),
     }
+}
+
+fn speed(flag: &str, text: Option<String>) -> anyhow::Result<Option<Option<u64>>> {
+    or_any(text, |speed| {
+        parse_speed(speed).with_context(|| format!("{flag} {speed}: write for example 20Mbit/s"))
+    })
 }
 
 fn players(flag: &str, text: Option<String>) -> anyhow::Result<Option<Option<NonZeroU32>>> {

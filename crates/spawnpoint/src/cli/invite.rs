@@ -25,7 +25,7 @@ pub struct Arguments {
     #[arg(long, value_name = "HOST", value_parser = parse_public_host)]
     public_host: Option<String>,
     #[command(flatten)]
-    grant: GrantArguments,
+    grant: Box<GrantArguments>,
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
-use spawnpoint_core::grant::{Caps, Grant, PortRule, ProtocolSet, UnixTime};
+use spawnpoint_core::grant::{Caps, Grant, PortRule, ProtocolSet, Rates, UnixTime};
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_proto::{NameError, Protocol, TunnelName};
 
@@ -148,6 +148,14 @@ struct CapsRow {
     half_open: Option<NonZeroU32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     new_players: Option<NonZeroU32>,
+    /// Bytes a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    up: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    down: Option<u64>,
+    /// UDP packets a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    packets: Option<u32>,
 }
 
 impl AllCaps {
@@ -182,11 +190,15 @@ impl From<Caps> for CapsRow {
             players,
             half_open,
             new_players,
+            rates: Rates { up, down, packets },
         } = caps;
         Self {
             players,
             half_open,
             new_players,
+            up,
+            down,
+            packets,
         }
     }
 }
@@ -197,11 +209,15 @@ impl From<CapsRow> for Caps {
             players,
             half_open,
             new_players,
+            up,
+            down,
+            packets,
         } = row;
         Self {
             players,
             half_open,
             new_players,
+            rates: Rates { up, down, packets },
         }
     }
 }

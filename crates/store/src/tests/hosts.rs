@@ -4,7 +4,7 @@
 
 use std::num::NonZeroU32;
 
-use spawnpoint_core::grant::{Caps, PortRule};
+use spawnpoint_core::grant::{Caps, PortRule, Rates};
 
 use super::*;
 
@@ -24,6 +24,11 @@ fn a_host_is_found_by_token_number_and_name_with_all_it_was_given() {
             "minecraft".parse().unwrap(),
             Caps {
                 new_players: NonZeroU32::new(3),
+                rates: Rates {
+                    up: Some(1_000_000),
+                    down: None,
+                    packets: Some(500),
+                },
                 ..Caps::default()
             },
         )]
