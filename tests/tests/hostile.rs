@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
-use spawnpoint_proto::control::{Hello, Message, Reject};
+use spawnpoint_proto::control::{Hello, Message, Reject, TunnelRemove};
 use spawnpoint_proto::frame::{Frame, MAX_FRAME};
 use spawnpoint_proto::{AgentId, CloseCode, Invite, RejectCode, Token};
 use spawnpoint_tests::{Lab, loopback, noise, origins, soon, until};
@@ -28,20 +28,25 @@ struct Rogue {
 
 impl Rogue {
     async fn connect(invite: &Invite) -> Self {
-        let endpoint = quinn::Endpoint::client(loopback(0)).unwrap();
+        Self::connect_from(loopback(0), invite).await.expect("a connection")
+    }
+
+    /// A connection from `local`; `None` when the relay wants none.
+    async fn connect_from(local: SocketAddr, invite: &Invite) -> Option<Self> {
+        let endpoint = quinn::Endpoint::client(local).unwrap();
         let (tls, _) = spawnpoint_net::tls::agent(invite.trust).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let relay: SocketAddr = format!("{}:{}", invite.host, invite.port).parse().unwrap();
         let connection = soon("the rogue connects", endpoint.connect_with(config, relay, "x").unwrap())
             .await
-            .unwrap();
+            .ok()?;
         let (send, recv) = connection.open_bi().await.unwrap();
-        Self {
+        Some(Self {
             connection,
             send,
             recv,
             _endpoint: endpoint,
-        }
+        })
     }
 
     async fn say(&mut self, bytes: &[u8]) {
@@ -254,12 +259,86 @@ async fn an_agent_may_not_open_more_than_its_control_stream() {
 async fn a_crowd_of_silent_agents_keeps_no_real_one_out() {
     let mut bystander = Bystander::new().await;
     let invite = bystander.lab.invite("rogue");
+    // From as many addresses as it takes to fill every place for addresses that nobody knows.
     let mut crowd = Vec::new();
-    for _ in 0..20 {
-        crowd.push(Rogue::connect(&invite).await);
+    for number in 1..=16u8 {
+        for _ in 0..16 {
+            let local = SocketAddr::from(([127, 0, 1, number], 0));
+            crowd.extend(Rogue::connect_from(local, &invite).await);
+        }
     }
+    assert!(crowd.len() >= 100, "only {} got as far as being silent", crowd.len());
+    // From here an agent was welcomed before.
     let echo = origins::echo().await;
     let host = bystander.lab.host("real", &[&format!("game=tcp:{echo}")]).await;
     host.public("game").await;
     bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_from_a_made_up_address_do_not_lock_its_owner_out() {
+    let mut bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    // First packets of handshakes that are never gone on with, as somebody would send who has put another's address on them.
+    let owner = SocketAddr::from(([127, 0, 1, 77], 0));
+    for _ in 0..200 {
+        let connecting = tokio::time::timeout(Duration::from_millis(2), Rogue::connect_from(owner, &invite));
+        let _ = connecting.await;
+    }
+    let mut real = Rogue::connect_from(owner, &invite).await.expect("the owner gets in");
+    let token = invite.token.clone();
+    real.hello(|hello| hello.token = token).await;
+    assert!(matches!(real.answer().await, Message::Welcome(_)));
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_asks_without_end_loses_its_link() {
+    let mut bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let mut rogue = Rogue::connect(&invite).await;
+    let token = invite.token.clone();
+    rogue.hello(|hello| hello.token = token).await;
+    assert!(matches!(rogue.answer().await, Message::Welcome(_)));
+    let mut wire = BytesMut::new();
+    let remove = TunnelRemove {
+        name: "none".parse().unwrap(),
+    };
+    for _ in 0..1000 {
+        Message::TunnelRemove(remove.clone()).to_frame().encode(&mut wire);
+    }
+    rogue.say(&wire).await;
+    assert_eq!(rogue.closed().await, CloseCode::Violation);
+    bystander.counted("message_flood").await;
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_and_slow_askers_keep_nobody_from_the_admin_pages() {
+    let admin = Some(loopback(0));
+    let lab = Lab::with(|config| config.admin = admin).await;
+    let address = lab.relay().info().admin.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        let mut asker = TcpStream::connect(address).await.unwrap();
+        // Those who find no place are cut off at once.
+        let _ = asker.write_all(b"GET /healthz HT").await;
+        silent.push(asker);
+    }
+    // The deadline for a request is five seconds.
+    let ask = async {
+        loop {
+            let mut asker = TcpStream::connect(address).await.unwrap();
+            let _ = asker
+                .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                .await;
+            let mut answer = String::new();
+            let _ = asker.read_to_string(&mut answer).await;
+            if answer.ends_with("ok\n") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("an asker is answered", ask).await;
 }

@@ -10,9 +10,12 @@ use std::sync::Arc;
 
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_core::grant::Grant;
+use spawnpoint_ops::Event;
 use spawnpoint_proto::Dialect;
+use spawnpoint_relay::office::GrantChange;
 use spawnpoint_sniff::minecraft::Next;
 use spawnpoint_tests::java::{self, Server};
+use spawnpoint_tests::path::Path;
 use spawnpoint_tests::{Host, Lab, free_ports, loopback, origins, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -167,6 +170,36 @@ async fn a_name_of_ones_own_needs_a_grant_and_is_one_hosts_only() {
     );
     four.public("minecraft").await;
     assert_eq!(java::look(shared, "other.example.net").await.motd, "mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_granted_no_more_leads_nowhere_when_its_agent_is_back() {
+    let (lab, shared) = lab(Dialect::Minecraft).await;
+    let server = Server::start("mine").await;
+    let grant = Grant {
+        hostnames: vec!["mc.example.net".parse().unwrap()],
+        ..Grant::default()
+    };
+    let path = Path::start(lab.relay().info().listen, 1).await.unwrap();
+    let tunnel = Tunnel {
+        names: vec!["mc.example.net".parse().unwrap()],
+        ..tunnel(&format!("minecraft:{}", server.address))
+    };
+    let host = Host::start_with(path.invite(&lab.invite_with("desk", grant)), vec![tunnel]);
+    host.ready().await;
+    assert_eq!(java::look(shared, "mc.example.net").await.motd, "mine");
+    path.set_dark(true);
+    let is_parked = |event: &Event| matches!(event, Event::Parked { .. }).then_some(());
+    lab.heard.wait("the link is parked", is_parked).await;
+    let change = GrantChange {
+        hostnames: Some(Vec::new()),
+        ..GrantChange::default()
+    };
+    lab.office().grant(&"desk".parse().unwrap(), change).unwrap();
+    path.set_dark(false);
+    assert_eq!(host.refusal("minecraft").await.0, "name_not_granted");
+    let entry = java::look(shared, "mc.example.net").await;
+    assert!(entry.motd.contains("no server of this name"), "{}", entry.motd);
 }
 
 fn client_hello(name: &str) -> Vec<u8> {

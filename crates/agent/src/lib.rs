@@ -42,6 +42,7 @@ use spawnpoint_core::token::SecretHash;
 use spawnpoint_core::tuning::{Line, Tuning};
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, Events};
+use spawnpoint_proto::control::Welcome;
 use spawnpoint_proto::{AgentId, Invite, host_port};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +90,12 @@ impl AgentSettings {
             backoff_max: config.links.backoff_max,
             origin_timeout: config.origin_timeout,
         }
+    }
+
+    /// How many bytes of a session are kept for the relay at most, whatever it says that it takes: twice our own, as it does for us.
+    pub(crate) fn window(&self, welcome: &Welcome) -> Option<u32> {
+        let most = self.transport.stream_window.saturating_mul(2);
+        welcome.window.map(|window| window.min(most))
     }
 
     /// The relay as people name it.

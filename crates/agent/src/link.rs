@@ -24,7 +24,7 @@ use spawnpoint_proto::frame::MAX_FRAME;
 use spawnpoint_proto::handshake::{Answer, Introduced};
 use spawnpoint_proto::{
     AgentId, CloseCode, LinkId, RefusalCode, RejectCode, ResetCode, Ticket, TunnelId, TunnelName, VERSIONS, Violation,
-    host_port,
+    host_port, plain,
 };
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -51,8 +51,14 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How often the relay is told how far busy sessions are.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// TCP players of one link at most; the relay's own limits are lower.
-const MAX_PLAYERS: u32 = 65_536;
+/// The longest that a relay may have us keep UDP players who are silent.
+const MAX_IDLE: Duration = Duration::from_secs(3_600);
+
+/// The longest that a relay may have us keep sessions without a carrier.
+const MAX_WINDOW: Duration = Duration::from_secs(600);
+
+/// TCP players of one link at most.
+const MAX_PLAYERS: u32 = 16_384;
 
 #[cfg(unix)]
 pub(crate) use handover::LinkHandle;
@@ -274,10 +280,10 @@ async fn introduce(
             };
             Ok((welcome, carriage))
         }
-        Answer::Rejected(reject) if reject.code.can_heal() => Err(LinkEnd::lost(reject.text)),
+        Answer::Rejected(reject) if reject.code.can_heal() => Err(LinkEnd::lost(plain(&reject.text))),
         Answer::Rejected(reject) => Err(LinkEnd::GaveUp(GiveUp::Rejected {
             code: reject.code,
-            text: reject.text,
+            text: plain(&reject.text),
         })),
     }
 }
@@ -446,7 +452,7 @@ impl Link {
                 Ok(())
             }
             Message::Notice(notice) => {
-                tracing::info!(text = notice.text, "the relay says");
+                tracing::info!(text = plain(&notice.text), "the relay says");
                 Ok(())
             }
             Message::Unknown(kind) => send(writer, &Message::Unsupported(Unsupported { kind })).await,
@@ -470,9 +476,9 @@ impl Link {
                 self.opened(tunnel, &opened);
                 // What is open stays so; a change of it was refused, perhaps for now.
                 if let Some(refusal) = refusal {
-                    let reason = refusal.code.as_str();
-                    tracing::warn!(tunnel = %name, reason, text = refusal.text, "the tunnel stays as it was");
-                    self.refused.insert(name, (refusal.code, refusal.text));
+                    let (reason, text) = (refusal.code.as_str(), plain(&refusal.text));
+                    tracing::warn!(tunnel = %name, reason, text, "the tunnel stays as it was");
+                    self.refused.insert(name, (refusal.code, text));
                 }
             }
             (None, refusal) => {
@@ -480,7 +486,7 @@ impl Link {
                     self.flows.close_tunnel(&open);
                 }
                 let (code, text) = refusal.map_or((RefusalCode::Unknown, String::new()), |refusal| {
-                    (refusal.code, refusal.text)
+                    (refusal.code, plain(&refusal.text))
                 });
                 tracing::warn!(tunnel = %tunnel.name, reason = code.as_str(), text, "tunnel refused");
                 self.hall.events.emit(Event::TunnelRefused {
@@ -496,7 +502,8 @@ impl Link {
 
     fn opened(&mut self, tunnel: Tunnel, opened: &OpenedTunnel) {
         self.refused.remove(&tunnel.name);
-        self.flows.set_idle(Duration::from_millis(opened.idle_ms.into()));
+        self.flows
+            .set_idle(Duration::from_millis(opened.idle_ms.into()).min(MAX_IDLE));
         if self.open.find(&tunnel.name).is_some_and(|(id, _)| id == opened.id) {
             // It was open before the carrier changed, and still is; only its game server may have moved meanwhile.
             return self.move_origin(tunnel);
@@ -512,7 +519,7 @@ impl Link {
         let scope = Arc::new(TaskScope::new(self.scope.token()));
         self.open.insert(opened.id, OpenTunnel { tunnel, origin, scope });
         // Only now: whoever hears it may send the first packet at once.
-        let public = host_port(&opened.public_host, opened.public_port);
+        let public = host_port(&plain(&opened.public_host), opened.public_port);
         tracing::info!(tunnel = %name, public, origin = to, "tunnel open");
         self.hall.events.emit(Event::Tunnel {
             host: None,

@@ -46,6 +46,10 @@ pub const FIRST_PLAYERS: u32 = 1024;
 /// Connections whose handshake has not been looked at yet; beyond it QUIC refuses more.
 const MAX_INCOMING: usize = 512;
 
+/// Bytes that are kept of a connection whose handshake has not been looked at yet, and of all of them: a hello with a post-quantum key is two packets.
+const INCOMING_BUFFER: u64 = 16 * 1024;
+const INCOMING_BUFFERS: u64 = 2 * 1024 * 1024;
+
 /// The settings of a relay's connections: its agents may open their control stream, and say little until they are welcomed.
 ///
 /// Whoever welcomes an agent raises the connection's receive window to its maximum.
@@ -141,6 +145,8 @@ impl RelayEndpoint {
         server
             .transport_config(transport)
             .max_incoming(MAX_INCOMING)
+            .incoming_buffer_size(INCOMING_BUFFER)
+            .incoming_buffer_size_total(INCOMING_BUFFERS)
             .migration(true);
         // With the key kept, the new process can tell agents of the old one that their connection is gone, instead of leaving them to time out.
         let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &keys.0);

@@ -20,6 +20,7 @@ mod name;
 pub mod repair;
 mod secret;
 pub mod stream;
+mod text;
 mod time;
 mod violation;
 
@@ -29,6 +30,7 @@ pub use id::{AgentId, FlowId, LinkId, SessionId, TunnelId};
 pub use invite::{Invite, InviteError, Trust};
 pub use name::{HostName, NameError, Protocol, TunnelName, host_port};
 pub use secret::{CertificateHash, Ticket, Token};
+pub use text::plain;
 pub use time::Time;
 pub use violation::Violation;
 

@@ -18,6 +18,9 @@ pub enum Violation {
     /// A message that is not allowed at this point of the conversation.
     #[error("control message out of order")]
     UnexpectedMessage,
+    /// More requests than anybody has in so short a time.
+    #[error("more control messages than anybody needs")]
+    MessageFlood,
     /// More items in a message than allowed.
     #[error("control message with too many items")]
     TooManyItems,
@@ -58,6 +61,7 @@ impl Violation {
             Self::RuntFrame => "runt_frame",
             Self::MalformedMessage => "malformed_message",
             Self::UnexpectedMessage => "unexpected_message",
+            Self::MessageFlood => "message_flood",
             Self::TooManyItems => "too_many_items",
             Self::MalformedStreamHeader => "malformed_stream_header",
             Self::UnexpectedStream => "unexpected_stream",

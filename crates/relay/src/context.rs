@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use spawnpoint_config::relay::RelayConfig;
-use spawnpoint_core::admission::{Bounds, Circle, Gate, Limits};
+use spawnpoint_core::admission::{Bounds, Gate, Limits};
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::Clock;
 use spawnpoint_ops::{Events, RelayMetrics};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::away::{self, Known, Presence};
 use crate::directory::Hosts;
+use crate::door::Door;
 use crate::list::Lists;
 use crate::rates::{AddressSpeeds, Speeds};
 
@@ -27,19 +28,6 @@ pub(crate) const MAX_HEARING: u32 = 4_096;
 
 /// So many refusals a second of those who keep to their own address's bounds are an attack.
 const SIEGE: u32 = 500;
-
-/// Agents that may be in their handshake: in all, from one address, and how often from one address.
-const HANDSHAKES: Limits = Limits {
-    relay: Bounds::of_players(128),
-    prefix: Bounds {
-        players: 64,
-        half_open: 64,
-        rate: 10,
-        burst: 64,
-    },
-    prefixes: 16_384,
-    siege: u32::MAX,
-};
 
 /// No host has this number.
 const NO_HOST: i64 = -1;
@@ -91,11 +79,9 @@ pub(crate) struct Context {
     /// Admission of players.
     pub players: Gate,
     /// Admission of agents up to their welcome.
-    pub handshakes: Gate,
+    pub door: Door,
     /// Admission of TCP players up to where it is known whom they want.
     pub hearing: Gate,
-    /// Whoever is heard belongs to no host yet, so only the gate's own limits count.
-    pub anyone: Arc<Circle>,
     /// What the server list shows.
     pub lists: Lists,
     /// The number of the host who gets players that ask for nobody.
@@ -134,9 +120,8 @@ impl Context {
             metrics,
             events,
             players: Gate::new(players),
-            handshakes: Gate::new(HANDSHAKES),
+            door: Door::default(),
             hearing: Gate::new(hearing),
-            anyone: Arc::new(Circle::of_host(Bounds::NONE)),
             lists: Lists::default(),
             speeds: Arc::new(Speeds::new(config.bandwidth.total)),
             addresses: AddressSpeeds::default(),

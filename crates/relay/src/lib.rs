@@ -6,6 +6,7 @@
 //! ```text
 //! start     starting and stopping, phase by phase
 //! reload    a changed configuration, while the relay runs
+//! door      who may begin an agent's handshake
 //! welcome   an agent's connection, from its first packet to its welcome or reject
 //! link      one welcomed agent, from connection to connection: its control messages, its datagrams, its tunnels, its sessions
 //! registry  the supervisor: which link holds which tunnel, which public sockets are open
@@ -31,6 +32,7 @@ mod away;
 mod certificate;
 mod context;
 mod directory;
+mod door;
 mod exposure;
 #[cfg(unix)]
 mod handover;

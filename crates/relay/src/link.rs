@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use spawnpoint_core::admission::Circle;
+use spawnpoint_core::pace::Pace;
 use spawnpoint_core::route::{HostNumber, Return};
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{
@@ -56,6 +57,9 @@ const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
 /// How often the agent is told how far busy sessions are.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Requests of an agent in a second, and at once: twice the tunnels that a host may have.
+const ASKS: (u32, u32) = (10, 512);
 
 /// Commands that may wait for the link task.
 const COMMANDS: usize = 256;
@@ -246,6 +250,8 @@ pub(crate) struct LinkTask {
     commands: mpsc::Receiver<Command>,
     /// What the agent asked for and has.
     requests: HashMap<TunnelName, (TunnelRequest, TunnelId)>,
+    /// How often the agent may ask for something.
+    asks: Pace,
     /// Whether the agent can take the link up again.
     is_resumable: bool,
     /// The link's places at its host and at the relay.
@@ -291,6 +297,7 @@ impl LinkTask {
             scope: TaskScope::new(parent),
             commands: receiver,
             requests: HashMap::new(),
+            asks: Pace::new(ASKS.0, ASKS.1),
             is_resumable: false,
             _places: places,
         }
@@ -466,6 +473,11 @@ impl LinkTask {
     }
 
     async fn on_message(&mut self, message: Message, writer: &mut ControlWriter) -> Result<(), End> {
+        // Each costs writes to the directory, which all hosts share.
+        let is_asking = !matches!(message, Message::Delivered(_) | Message::OriginState(_));
+        if is_asking && !self.asks.allows(self.context.clock.now()) {
+            return Err(End::Violation(Violation::MessageFlood));
+        }
         match message {
             Message::TunnelAdd(request) => {
                 let reply = self.open(&request).await;

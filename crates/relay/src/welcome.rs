@@ -20,11 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::allowance::Allowance;
 use crate::context::Context;
+use crate::door::Entry;
 use crate::link::{Arrival, Carriage, LinkTask};
 use crate::registry::{Found, Registry};
-
-/// With this many handshakes under way, agents must show that their address is their own before we do any work for them.
-const CALM: u32 = 32;
 
 /// How long an agent may take to read that it is welcome.
 pub(crate) const WELCOME_DEADLINE: Duration = Duration::from_secs(2);
@@ -62,25 +60,17 @@ impl From<ControlError> for Failure {
 impl Reception {
     /// Decides in no time what to do with a new connection; `None` when it was turned away.
     pub fn admit(&self, incoming: Incoming) -> Option<(Incoming, Permit)> {
-        let gate = &self.context.handshakes;
-        if gate.active() >= CALM && !incoming.remote_address_validated() {
+        let (ip, is_validated) = (incoming.remote_address().ip(), incoming.remote_address_validated());
+        match self.context.door.enter(self.context.clock.now(), ip, is_validated) {
+            Entry::Begin(permit) => return Some((incoming, permit)),
             // Fails only for an address that is already validated.
-            let _ = incoming.retry();
-            return None;
-        }
-        let ip = incoming.remote_address().ip();
-        match gate.admit(self.context.clock.now(), ip, &self.context.anyone) {
-            Ok(permit) => Some((incoming, permit)),
-            Err(reason) => {
-                self.context.metrics.handshake(reason.as_str());
-                match incoming.remote_address_validated() {
-                    true => incoming.refuse(),
-                    // The address may be made up to use up its owner's rate: the owner can prove itself and is counted anew.
-                    false => drop(incoming.retry()),
-                }
-                None
+            Entry::Validate => drop(incoming.retry()),
+            Entry::Refuse(reason) => {
+                self.context.metrics.handshake(reason);
+                incoming.refuse();
             }
         }
+        None
     }
 
     /// Meets one agent and, if it is let in, runs its link to the end.
@@ -138,6 +128,8 @@ impl Reception {
             Ok(decision) => decision,
             Err(reject) => return self.reject(offered, reject, carriage).await,
         };
+        let peer = carriage.connection.remote_address().ip();
+        self.context.door.welcome(self.context.clock.now(), peer);
         match self.link_of(&offered, &host).await {
             Found::Here(link) => {
                 let arrival = Box::new(Arrival {

@@ -10,7 +10,7 @@ use spawnpoint_proto::control::{MAX_HELLO_SESSIONS, Message, ResumeLink, Welcome
 use spawnpoint_proto::{ResetCode, TunnelName};
 use tokio_util::sync::CancellationToken;
 
-use super::{Link, LinkEnd, Surroundings};
+use super::{Link, LinkEnd, MAX_WINDOW, Surroundings};
 use crate::tcp::Hall;
 use crate::tunnels::OpenTunnels;
 use crate::udp::Flows;
@@ -36,7 +36,7 @@ impl Link {
         ));
         scope.spawn(flows.clone().keep());
         sessions.freeze();
-        sessions.set_window(welcome.window);
+        sessions.set_window(around.settings.window(welcome));
         Self {
             settings: around.settings.clone(),
             hall,
@@ -45,7 +45,7 @@ impl Link {
             id: welcome.link,
             host: welcome.host.clone(),
             ticket: welcome.ticket.clone(),
-            window: Duration::from_millis(welcome.resume_window_ms.into()),
+            window: Duration::from_millis(welcome.resume_window_ms.into()).min(MAX_WINDOW),
             sessions,
             wanted: Vec::new(),
             refused: HashMap::new(),
@@ -76,7 +76,7 @@ impl Link {
 
     /// The relay goes on with the link on a new carrier.
     pub(super) fn resumed(mut self, welcome: &Welcome) -> Self {
-        self.sessions.set_window(welcome.window);
+        self.sessions.set_window(self.settings.window(welcome));
         for id in welcome.lost.iter().flatten() {
             if let Some(session) = self.sessions.get(*id) {
                 session.end(SessionEnd::RemoteReset(ResetCode::UnknownSession));

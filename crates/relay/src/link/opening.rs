@@ -54,13 +54,19 @@ impl LinkTask {
     }
 
     /// The answer to a request for a tunnel that the agent has, as it has it, and may still have.
-    async fn kept(&self, request: &TunnelRequest) -> Option<TunnelReply> {
+    async fn kept(&mut self, request: &TunnelRequest) -> Option<TunnelReply> {
         let (had, id) = self.requests.get(&request.name).filter(|(had, _)| had == request)?;
-        self.link.tunnel(*id)?;
-        let port = self.registry.port_of(self.link.host, &had.name).await?;
+        let (id, name) = (*id, had.name.clone());
+        self.link.tunnel(id)?;
+        let port = self.registry.port_of(self.link.host, &name).await?;
         let pool = &self.context.config().players.ports;
         self.host.grant.check(request.protocol, Some(port), pool).ok()?;
-        Some(self.reply(request, *id, port))
+        // What the grant says of names may have changed while the agent was away, and whose it is no more does not lead here.
+        if let Err((RefusalCode::NameNotGranted, _)) = self.settle(request).await {
+            self.close(&name).await;
+            return None;
+        }
+        Some(self.reply(request, id, port))
     }
 
     fn reply(&self, request: &TunnelRequest, id: TunnelId, public_port: u16) -> TunnelReply {
