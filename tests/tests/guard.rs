@@ -1,4 +1,4 @@
-//! The guard: limits of players by tunnel, host and relay, how fast they may be, and what a flood leaves of them.
+//! The guard: limits of players by tunnel, host and relay, how fast they may be, what a flood leaves of them, and who may not come at all.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
@@ -9,15 +9,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use spawnpoint_core::grant::{Caps, Grant, Rates};
+use spawnpoint_ops::Event;
+use spawnpoint_proto::control::BanRequest;
 use spawnpoint_relay::office::{CapsChange, GrantChange};
-use spawnpoint_tests::{Lab, noise, origins, soon, until};
+use spawnpoint_tests::{Lab, java, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 /// Whether a server answers somebody who comes to `public`; who is let in stays.
 async fn comes_in(public: SocketAddr) -> Option<TcpStream> {
+    comes_from([127, 0, 0, 1], public).await
+}
+
+/// As [`comes_in`], from another address of this machine.
+async fn comes_from(from: [u8; 4], public: SocketAddr) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
     // Whoever is turned away may find that out while connecting or writing.
-    let mut player = TcpStream::connect(public).await.ok()?;
+    let mut player = socket.connect(public).await.ok()?;
     let _ = player.write_all(b"hello").await;
     let answered = soon("a player is answered or cut off", player.read_exact(&mut [0; 5])).await;
     answered.is_ok().then_some(player)
@@ -293,4 +302,194 @@ async fn packets_over_the_rate_are_dropped_by_name_and_only_from_who_sends_too_m
     }
     is_over.store(true, Ordering::Relaxed);
     flooding.await.unwrap();
+}
+
+/// Waits until a player is cut off.
+async fn is_cut_off(player: &mut TcpStream) {
+    let cut = soon("the player is cut off", player.read(&mut [0; 1])).await;
+    assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
+}
+
+fn ban(prefix: &str) -> BanRequest {
+    BanRequest {
+        id: 0,
+        prefix: Some(prefix.to_owned()),
+        lift: None,
+        lasts_s: None,
+        reason: Some("griefing".to_owned()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_bans_from_home_and_only_from_its_own_tunnels() {
+    let mut lab = Lab::start().await;
+    let (echo, packets) = (origins::echo().await, origins::udp_echo().await.0);
+    let tunnels = [format!("game=tcp:{echo}"), format!("voice=udp:{packets}")];
+    let desk = lab.host("desk", &[&tunnels[0], &tunnels[1]]).await;
+    let attic = lab.host("attic", &[&tunnels[0]]).await;
+    let (game, voice, other) = (
+        desk.public("game").await,
+        desk.public("voice").await,
+        attic.public("game").await,
+    );
+    let (griefer, friend) = ([127, 0, 3, 1], [127, 0, 3, 2]);
+    let mut banned = comes_from(griefer, game).await.unwrap();
+    let mut stays = comes_from(friend, game).await.unwrap();
+    let mut elsewhere = comes_from(griefer, other).await.unwrap();
+    let talks = UdpSocket::bind((std::net::Ipv4Addr::from(griefer), 0)).await.unwrap();
+    talks.connect(voice).await.unwrap();
+    talks.send(b"hello").await.unwrap();
+    soon("the griefer is heard", talks.recv(&mut [0; 5])).await.unwrap();
+    let answers = desk.agent.bans(&ban("127.0.3.1")).await;
+    assert_eq!(answers[0].1.as_ref().unwrap().refused, None);
+    is_cut_off(&mut banned).await;
+    let is_gone = |event: &Event| {
+        matches!(
+            event,
+            Event::PlayerLeft {
+                reason: "banned",
+                protocol: "udp",
+                ..
+            }
+        )
+        .then_some(())
+    };
+    lab.heard.wait("the griefer's voice is gone", is_gone).await;
+    assert!(comes_from(griefer, game).await.is_none());
+    assert!(lab.metric(&denied("banned")) >= 1.0);
+    for player in [&mut stays, &mut elsewhere] {
+        player.write_all(b"still").await.unwrap();
+        soon("others play on", player.read_exact(&mut [0; 5])).await.unwrap();
+    }
+    // It outlives the relay.
+    lab.stop().await;
+    lab.start_again().await;
+    soon("a friend comes back", async {
+        while comes_from(friend, game).await.is_none() {}
+    })
+    .await;
+    assert!(comes_from(griefer, game).await.is_none());
+    let list = BanRequest {
+        prefix: None,
+        ..ban("")
+    };
+    let bans = async || {
+        let answer = desk.agent.bans(&list).await.pop().unwrap().1.unwrap();
+        answer
+            .bans
+            .into_iter()
+            .map(|ban| (ban.prefix, ban.reason))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(bans().await, [("127.0.3.1/32".to_owned(), "griefing".to_owned())]);
+    // The other host neither sees nor lifts it.
+    let lift = BanRequest {
+        lift: Some(true),
+        ..ban("127.0.3.1")
+    };
+    let answer = soon("the attic is linked again", async {
+        loop {
+            if let Some(answer) = attic.agent.bans(&lift).await.pop().unwrap().1 {
+                break answer;
+            }
+        }
+    })
+    .await;
+    assert!(answer.refused.unwrap().contains("not banned by this host"));
+    desk.agent.bans(&lift).await;
+    assert!(bans().await.is_empty());
+    soon("the griefer may come again", async {
+        while comes_from(griefer, game).await.is_none() {}
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_ban_and_lists_count_everywhere_or_where_they_are_for() {
+    let mut lab = Lab::start().await;
+    let echo = origins::echo().await;
+    let tunnels = [format!("game=tcp:{echo}"), format!("staff=tcp:{echo}")];
+    let desk = lab.host("desk", &[&tunnels[0], &tunnels[1]]).await;
+    let (game, staff) = (desk.public("game").await, desk.public("staff").await);
+    let mut player = comes_from([127, 0, 4, 1], game).await.unwrap();
+    lab.office()
+        .ban(
+            None,
+            "127.0.4.0/24".parse().unwrap(),
+            Some(Duration::from_secs(3600)),
+            "",
+        )
+        .unwrap();
+    is_cut_off(&mut player).await;
+    assert!(comes_from([127, 0, 4, 77], game).await.is_none());
+    assert!(lab.office().lift(None, "127.0.4.0/24".parse().unwrap()).unwrap());
+    soon("the ban is lifted", async {
+        while comes_from([127, 0, 4, 1], game).await.is_none() {}
+    })
+    .await;
+    // A list for one tunnel of one host.
+    let change = GrantChange {
+        allow: Some(vec!["127.0.5.0/24".parse().unwrap()]),
+        tunnel: Some("staff".parse().unwrap()),
+        ..GrantChange::default()
+    };
+    lab.office().grant(&"desk".parse().unwrap(), change).unwrap();
+    soon("strangers are turned away", async {
+        while lab.metric(&denied("not_allowed")) == 0.0 {
+            let _ = comes_from([127, 0, 4, 1], staff).await;
+        }
+    })
+    .await;
+    assert!(comes_from([127, 0, 5, 1], staff).await.is_some());
+    assert!(comes_from([127, 0, 4, 1], game).await.is_some());
+    // One for everybody.
+    lab.reconfigure(|config| config.guard.lists.deny = vec!["127.0.5.0/24".parse().unwrap()]);
+    soon("the list is live", async {
+        while comes_from([127, 0, 5, 1], game).await.is_some() {}
+    })
+    .await;
+    assert!(comes_from([127, 0, 4, 1], game).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_makes_no_sense_again_and_again_is_banned_and_whoever_is_busy_is_not() {
+    let lab = Lab::with(|config| {
+        (config.players.per_address.rate, config.players.per_address.burst) = (1, 30);
+    })
+    .await;
+    let server = java::Server::start("hello").await;
+    let echo = origins::echo().await;
+    let tunnels = [format!("minecraft:{}", server.address), format!("game=tcp:{echo}")];
+    // From elsewhere, or the agent's address would be immune.
+    let host = lab.host("desk", &[&tunnels[0], &tunnels[1]]).await;
+    let (public, game) = (host.public("minecraft").await, host.public("game").await);
+    let (scanner, busy) = ([127, 0, 6, 1], [127, 0, 6, 2]);
+    for _ in 0..20 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((scanner, 0).into()).unwrap();
+        if let Ok(mut player) = socket.connect(public).await {
+            let _ = player.write_all(b"\xff\xff\xff\xff\xff\xff").await;
+            let _ = soon("the scanner is cut off", player.read(&mut [0; 1])).await;
+        }
+    }
+    let is_banned = |event: &Event| match event {
+        Event::Banned { prefix, by, reason, .. } => Some((prefix.clone(), *by, reason.clone())),
+        _ => None,
+    };
+    let banned = lab.heard.wait("the scanner is banned", is_banned).await;
+    assert_eq!(banned, ("127.0.6.1/32".to_owned(), "relay", "bad_hello".to_owned()));
+    soon("the ban is live", async {
+        while lab.metric(&denied("banned")) == 0.0 {
+            let _ = comes_from(scanner, game).await;
+        }
+    })
+    .await;
+    // A household that knocks far too often, but somebody from there plays.
+    let _playing = comes_from(busy, game).await.unwrap();
+    for _ in 0..700 {
+        let _ = comes_from(busy, game).await;
+    }
+    assert!(lab.metric(&denied("rate_of_address")) >= 500.0);
+    let bans = lab.office().bans().unwrap();
+    assert_eq!(bans.len(), 1, "{bans:?}");
 }

@@ -31,6 +31,14 @@ impl Rogue {
         Self::connect_from(loopback(0), invite).await.expect("a connection")
     }
 
+    /// A connection from `local`; `None` when the relay does not answer for a second.
+    async fn connect_within(local: SocketAddr, invite: &Invite) -> Option<Self> {
+        let second = Duration::from_secs(1);
+        tokio::time::timeout(second, Self::connect_from(local, invite))
+            .await
+            .ok()?
+    }
+
     /// A connection from `local`; `None` when the relay wants none.
     async fn connect_from(local: SocketAddr, invite: &Invite) -> Option<Self> {
         let endpoint = quinn::Endpoint::client(local).unwrap();
@@ -279,11 +287,22 @@ async fn a_crowd_of_silent_agents_keeps_no_real_one_out() {
 async fn packets_from_a_made_up_address_do_not_lock_its_owner_out() {
     let mut bystander = Bystander::new().await;
     let invite = bystander.lab.invite("rogue");
-    // First packets of handshakes that are never gone on with, as somebody would send who has put another's address on them.
+    // First packets of handshakes, with the owner's address on them, by somebody who will never see an answer.
+    let sink = tokio::net::UdpSocket::bind(loopback(0)).await.unwrap();
+    let mut blind = invite.clone();
+    blind.port = sink.local_addr().unwrap().port();
     let owner = SocketAddr::from(([127, 0, 1, 77], 0));
+    let spoofed = tokio::net::UdpSocket::bind(owner).await.unwrap();
     for _ in 0..200 {
-        let connecting = tokio::time::timeout(Duration::from_millis(2), Rogue::connect_from(owner, &invite));
-        let _ = connecting.await;
+        let mut packet = [0; 2000];
+        let first = tokio::select! {
+            first = sink.recv(&mut packet) => first.unwrap(),
+            _ = Rogue::connect_from(loopback(0), &blind) => panic!("nobody answers there"),
+        };
+        spoofed
+            .send_to(&packet[..first], bystander.lab.relay().info().listen)
+            .await
+            .unwrap();
     }
     let mut real = Rogue::connect_from(owner, &invite).await.expect("the owner gets in");
     let token = invite.token.clone();
@@ -341,4 +360,27 @@ async fn silent_and_slow_askers_keep_nobody_from_the_admin_pages() {
         }
     };
     soon("an asker is answered", ask).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_tries_tokens_is_locked_out_and_nobody_else() {
+    let mut bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let local = |last| SocketAddr::from(([127, 0, 7, last], 0));
+    let mut tries = 0;
+    while let Some(mut rogue) = Rogue::connect_within(local(1), &invite).await {
+        tries += 1;
+        assert!(tries < 100, "tokens can be tried without end");
+        rogue.hello(|hello| hello.token = Token::new([tries; 32])).await;
+        let _ = soon("the rogue is told", rogue.recv.read_chunk(1000, true)).await;
+    }
+    assert!(tries >= 5, "banned after {tries}");
+    let bans = bystander.lab.office().bans().unwrap();
+    assert_eq!(bans[0].1.prefix.to_string(), "127.0.7.1/32");
+    assert_eq!(bans[0].1.reason, "failed_token");
+    let mut real = Rogue::connect_from(local(2), &invite).await.unwrap();
+    let token = invite.token.clone();
+    real.hello(|hello| hello.token = token).await;
+    assert!(matches!(real.answer().await, Message::Welcome(_)));
+    bystander.is_undisturbed().await;
 }

@@ -106,6 +106,16 @@ impl Guests {
         self.inner().all.values().map(show).collect()
     }
 
+    /// The true address of the player whom somebody names: by that address, with or without port, or by the one that the game server sees.
+    pub fn address_of(&self, text: &str) -> Option<IpAddr> {
+        let ip = text.parse::<IpAddr>().ok();
+        let socket = text.parse::<SocketAddr>().ok();
+        let inner = self.inner();
+        let is_meant = |record: &&Record| Some(record.player) == socket || (ip.is_some() && record.seen_as == ip);
+        let guest = inner.all.values().find(is_meant).map(|record| record.player.ip());
+        guest.or(ip).or(socket.map(|socket| socket.ip()))
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,6 +12,7 @@
 //! origin    dialling a game server from the right address, and saying once that it is down
 //! wake      starting a game server when somebody joins, stopping it when nobody is there
 //! guests    who plays right now
+//! inquiry   what the person at the agent asks of the relay
 //! handover  an upgrade in place: everything goes to a successor
 //! discover  which known games listen on this machine
 //! follow    the configuration file while the agent runs
@@ -24,6 +25,7 @@ mod follow;
 mod guests;
 #[cfg(unix)]
 mod handover;
+mod inquiry;
 mod link;
 mod origin;
 mod path;
@@ -42,12 +44,13 @@ use spawnpoint_core::token::SecretHash;
 use spawnpoint_core::tuning::{Line, Tuning};
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::{Event, Events};
-use spawnpoint_proto::control::Welcome;
+use spawnpoint_proto::control::{BanReply, BanRequest, Welcome};
 use spawnpoint_proto::{AgentId, Invite, host_port};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use connect::Connector;
+use inquiry::Inquiries;
 #[cfg(unix)]
 use link::LinkHandle;
 use link::{Link, Surroundings};
@@ -58,6 +61,9 @@ pub use connect::GiveUp;
 pub use discover::discover;
 pub use follow::follow_file;
 pub use guests::{Guests, Shown};
+
+/// How long a relay may take to answer a question.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What an agent works with.
 #[derive(Clone, Debug)]
@@ -114,6 +120,8 @@ pub struct Agent {
     relays: usize,
     events: Events,
     guests: Guests,
+    /// Questions to each relay, by its name.
+    inquiries: Vec<(String, Inquiries)>,
     /// What goes to a successor.
     #[cfg(unix)]
     id: AgentId,
@@ -163,6 +171,7 @@ impl Agent {
             guests: guests.clone(),
             sources: sources.clone(),
             sleepers: sleepers.clone(),
+            inquiries: Inquiries::default(),
             agent,
             leave: leave.clone(),
             parent: parent.clone(),
@@ -188,6 +197,10 @@ impl Agent {
         let alive = Arc::new(first.parent.clone().drop_guard());
         #[cfg(unix)]
         let links = relays.iter().map(|(around, _)| around.link.subscribe()).collect();
+        let inquiries = relays
+            .iter()
+            .map(|(around, _)| (around.settings.relay(), around.inquiries.clone()));
+        let inquiries = inquiries.collect();
         let (gave_up, end) = mpsc::channel(relays.len());
         let count = relays.len();
         for (around, link) in relays {
@@ -218,6 +231,7 @@ impl Agent {
             relays: count,
             events,
             guests,
+            inquiries,
             #[cfg(unix)]
             id,
             #[cfg(unix)]
@@ -230,6 +244,16 @@ impl Agent {
     /// Who plays right now.
     pub const fn guests(&self) -> &Guests {
         &self.guests
+    }
+
+    /// Does something about the host's bans at each of its relays: the name of each, and what it answers; nothing when it is away, or too old for it.
+    pub async fn bans(&self, request: &BanRequest) -> Vec<(String, Option<BanReply>)> {
+        let mut answers = Vec::new();
+        for (relay, inquiries) in &self.inquiries {
+            let answer = tokio::time::timeout(ANSWER_DEADLINE, inquiries.bans(request.clone())).await;
+            answers.push((relay.clone(), answer.ok().flatten()));
+        }
+        answers
     }
 
     /// Waits until the agent gives up, on every relay that it has; it never does on what can heal. Cancel-safe.

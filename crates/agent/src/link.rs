@@ -17,8 +17,8 @@ use spawnpoint_net::{
 };
 use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::control::{
-    Beside, Delivered, Hello, MAX_ADDRESS, Message, Need, OpenedTunnel, OriginState, TunnelRemove, TunnelReply,
-    TunnelRequest, Unsupported, Welcome,
+    BanRequest, Beside, Delivered, Hello, MAX_ADDRESS, Message, Need, OpenedTunnel, OriginState, TunnelRemove,
+    TunnelReply, TunnelRequest, Unsupported, Welcome,
 };
 use spawnpoint_proto::frame::MAX_FRAME;
 use spawnpoint_proto::handshake::{Answer, Introduced};
@@ -32,6 +32,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::AgentSettings;
 use crate::connect::GiveUp;
 use crate::guests::Guests;
+use crate::inquiry::Inquiries;
 use crate::origin::{Origin, Sources};
 use crate::path::PathWatch;
 use crate::tcp::{self, Hall};
@@ -121,6 +122,8 @@ pub(crate) struct Surroundings {
     pub guests: Guests,
     pub sources: Sources,
     pub sleepers: Sleepers,
+    /// What the person at the agent asks of the relay.
+    pub inquiries: Inquiries,
     /// This process, for the relay's log.
     pub agent: AgentId,
     /// Cancelled to ask for a tidy end.
@@ -140,6 +143,7 @@ pub(crate) struct Link {
     hall: Hall,
     sources: Sources,
     sleepers: Sleepers,
+    inquiries: Inquiries,
     id: LinkId,
     host: String,
     /// What takes the link up again; `None` when the relay keeps no links.
@@ -222,6 +226,7 @@ pub(crate) async fn run(around: &Surroundings, link: &mut Option<Link>, dialed: 
     let path = PathWatch::new(connection.clone(), endpoint.clone());
     let end = here.carry(*welcome, carriage, path, &mut tunnels, &around.leave).await;
     here.report_down(&end);
+    around.inquiries.give_up();
     let code = match &end {
         LinkEnd::Left | LinkEnd::GaveUp(_) => CloseCode::Shutdown,
         LinkEnd::Lost { .. } => CloseCode::Internal,
@@ -341,7 +346,7 @@ impl Link {
         });
         let mut retry = tokio::time::interval_at(tokio::time::Instant::now() + RETRY_EVERY, RETRY_EVERY);
         let mut tell = tokio::time::interval(TELL_EVERY);
-        let sessions = self.sessions.clone();
+        let (sessions, inquiries) = (self.sessions.clone(), self.inquiries.clone());
         let stuck = path.stuck();
         let left_behind = tokio::time::sleep(self.window);
         tokio::pin!(stuck, left_behind);
@@ -375,6 +380,7 @@ impl Link {
                     self.change(wanted, &mut writer).await
                 }
                 _ = retry.tick() => self.retry(&mut writer).await,
+                asked = inquiries.due() => self.ask(asked, &mut writer).await,
                 () = &mut left_behind, if !is_complete => {
                     is_complete = true;
                     sessions.end_left_behind(epoch);
@@ -425,6 +431,14 @@ impl Link {
         Ok(())
     }
 
+    /// Asks the relay what the person here wants to know or have done.
+    async fn ask(&self, asked: Vec<BanRequest>, writer: &mut ControlWriter) -> Result<(), LinkEnd> {
+        for request in asked {
+            send(writer, &Message::BanRequest(request)).await?;
+        }
+        Ok(())
+    }
+
     /// Lets the relay open more streams before it runs out of them.
     fn make_room(&mut self, connection: &Connection) {
         if Arc::strong_count(&self.players) * 2 > self.room as usize && self.room < MAX_PLAYERS {
@@ -451,6 +465,10 @@ impl Link {
                 });
                 Ok(())
             }
+            Message::BanReply(reply) => {
+                self.inquiries.answer(reply);
+                Ok(())
+            }
             Message::Notice(notice) => {
                 tracing::info!(text = plain(&notice.text), "the relay says");
                 Ok(())
@@ -460,7 +478,12 @@ impl Link {
                 let noted = self.sessions.on_delivered(delivered);
                 noted.map_err(|violation| ControlError::from(violation).into())
             }
-            Message::Unsupported(_) => Ok(()),
+            Message::Unsupported(unsupported) => {
+                if unsupported.kind == BanRequest::KIND {
+                    self.inquiries.give_up();
+                }
+                Ok(())
+            }
             _ => Err(ControlError::from(Violation::UnexpectedMessage).into()),
         }
     }

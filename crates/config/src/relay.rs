@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use spawnpoint_core::access::{Lists, parse_prefix};
 use spawnpoint_core::admission::Bounds;
 use spawnpoint_core::grant::Rates;
 use spawnpoint_core::hostname::Hostname;
+use spawnpoint_core::offences::Sentences;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_proto::control::MAX_AWAY;
 use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
@@ -21,6 +23,14 @@ use crate::tunnel::is_host;
 
 /// Speeds that can be asked for, in bytes a second: from 64 kbit/s to 100 Gbit/s.
 const SPEED: RangeInclusive<u64> = 8_000..=12_500_000_000;
+
+/// Automatic bans, unless said otherwise.
+const SENTENCES: Sentences = Sentences {
+    first: Duration::from_secs(60),
+    longest: Duration::from_secs(24 * 3_600),
+};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// No shared port.
 const OFF: &str = "off";
@@ -40,6 +50,8 @@ pub struct RelayConfig {
     pub players: Players,
     /// How fast players may be.
     pub bandwidth: Bandwidth,
+    /// From where players may come.
+    pub guard: Guard,
     /// Public ports that lead to many hosts by name.
     pub shared: Shared,
     /// What players read while a server is away.
@@ -94,6 +106,51 @@ pub struct Bandwidth {
     pub per_tunnel: Rates,
     /// Those of each address (IPv4 /32, IPv6 /64).
     pub per_address: Rates,
+}
+
+/// `[guard]`: from where players may come to any tunnel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Guard {
+    /// Only from here and from `allow_file`, if there is either; not from `deny`.
+    pub lists: Lists,
+    /// A file with more to allow, a prefix a line.
+    pub allow_file: Option<PathBuf>,
+    /// A file with more to deny, a prefix a line.
+    pub deny_file: Option<PathBuf>,
+    /// Prefixes that are never banned automatically, nor turned away for their country.
+    pub immune: Vec<IpNet>,
+    /// Which country an address is in, in MaxMind's format.
+    pub country_db: Option<PathBuf>,
+    /// Only from these countries; from all when empty.
+    pub allow_countries: Vec<Country>,
+    /// Not from these countries.
+    pub deny_countries: Vec<Country>,
+    /// For how long whoever offends again and again is banned; `None` when nobody is.
+    pub bans: Option<Sentences>,
+}
+
+/// A country, by its two letters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Country([u8; 2]);
+
+impl Country {
+    /// Its two letters.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl std::str::FromStr for Country {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.as_bytes() {
+            [first, second] if first.is_ascii_alphabetic() && second.is_ascii_alphabetic() => {
+                Ok(Self([first.to_ascii_uppercase(), second.to_ascii_uppercase()]))
+            }
+            _ => Err(format!("`{text}` is no country's two letters")),
+        }
+    }
 }
 
 /// `[shared]`: public ports that lead to many hosts, told apart by the name that players ask for. They are open when the relay has a `domain`.
@@ -197,6 +254,7 @@ impl Default for RelayConfig {
             domain: None,
             players: Players::default(),
             bandwidth: Bandwidth::default(),
+            guard: Guard::default(),
             shared: Shared::default(),
             away: Away::default(),
             links: Links::default(),
@@ -240,6 +298,21 @@ impl Default for Bandwidth {
                 packets: Some(20_000),
                 ..Rates::default()
             },
+        }
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            lists: Lists::default(),
+            allow_file: None,
+            deny_file: None,
+            immune: Vec::new(),
+            country_db: None,
+            allow_countries: Vec::new(),
+            deny_countries: Vec::new(),
+            bans: Some(SENTENCES),
         }
     }
 }
@@ -348,6 +421,7 @@ impl RelayConfig {
             data_dir,
             players: Players::read(document),
             bandwidth: Bandwidth::read(document),
+            guard: Guard::read(document),
             links: Links::read(document),
             certificate: Certificate::read(document),
             admin: admin(document, default.admin),
@@ -445,6 +519,49 @@ impl Bandwidth {
             per_host: rates("_per_host", default.per_host),
             per_tunnel: rates("_per_tunnel", default.per_tunnel),
             per_address: rates("_per_address", default.per_address),
+        }
+    }
+}
+
+impl Guard {
+    fn read(document: &mut Document<'_>) -> Self {
+        const PREFIXES: &str = "prefixes such as [\"203.0.113.0/24\", \"2001:db8::/32\"]";
+        const COUNTRIES: &str = "countries by their two letters, such as [\"DE\", \"AT\"]";
+        let mut guard = document.section("guard");
+        let mut prefixes = |key: &str| guard.list(key, PREFIXES, parse_prefix).unwrap_or_default();
+        let lists = Lists {
+            allow: prefixes("allow"),
+            deny: prefixes("deny"),
+        };
+        let immune = prefixes("immune");
+        let (allow_file, deny_file, country_db) = (
+            guard.path("allow_file"),
+            guard.path("deny_file"),
+            guard.path("country_db"),
+        );
+        let mut countries = |key: &str| guard.list(key, COUNTRIES, str::parse).unwrap_or_default();
+        let (allow_countries, deny_countries) = (countries("allow_countries"), countries("deny_countries"));
+        for key in ["allow_countries", "deny_countries"] {
+            if guard.has(key) && country_db.is_none() {
+                let text = format!("`guard.{key}` needs `guard.country_db`, a file that says where addresses are");
+                guard.mistake(key, &text);
+            }
+        }
+        let is_on = guard.flag("automatic_bans", true);
+        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+        let sentences = Sentences {
+            first: guard.duration("first_ban", SENTENCES.first, SECOND..=days(1)),
+            longest: guard.duration("longest_ban", SENTENCES.longest, SECOND..=days(30)),
+        };
+        Self {
+            lists,
+            allow_file,
+            deny_file,
+            immune,
+            country_db,
+            allow_countries,
+            deny_countries,
+            bans: is_on.then_some(sentences),
         }
     }
 }

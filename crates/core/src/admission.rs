@@ -143,6 +143,11 @@ impl Gate {
         self.state().prefixes.len()
     }
 
+    /// Whether somebody from the prefix of `ip` is in whom a server has answered.
+    pub fn is_known(&self, ip: IpAddr) -> bool {
+        self.state().tally(Prefix::of(ip)).is_known()
+    }
+
     /// Whether the relay is under siege.
     pub fn is_besieged(&self, now: Time) -> bool {
         self.state().siege.is_on(now)

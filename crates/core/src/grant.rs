@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use spawnpoint_proto::{Protocol, RefusalCode, TunnelName};
 
+use crate::access::Lists;
 use crate::admission::Bounds;
 use crate::hostname::{Hostname, Pattern};
 use crate::port::PortSet;
@@ -131,6 +132,10 @@ pub struct Grant {
     pub caps: Caps,
     /// How much some tunnels may use, each for itself.
     pub tunnel_caps: BTreeMap<TunnelName, Caps>,
+    /// From where its players may come.
+    pub lists: Lists,
+    /// From where those of some tunnels may come, within that.
+    pub tunnel_lists: BTreeMap<TunnelName, Lists>,
     /// When the grant ends by itself.
     pub expires: Option<UnixTime>,
 }
@@ -144,6 +149,8 @@ impl Default for Grant {
             hostnames: Vec::new(),
             caps: Caps::default(),
             tunnel_caps: BTreeMap::new(),
+            lists: Lists::default(),
+            tunnel_lists: BTreeMap::new(),
             expires: None,
         }
     }

@@ -7,6 +7,7 @@
 //!
 //! Bytes of TCP sessions are kept here for a peer that may need them again ([`stream`]), and never looked at.
 
+pub mod access;
 pub mod admission;
 pub mod backoff;
 pub mod drain;
@@ -14,6 +15,7 @@ pub mod flow;
 pub mod grant;
 pub mod hostname;
 pub mod loopback;
+pub mod offences;
 pub mod outbox;
 pub mod pace;
 pub mod pin;

@@ -80,7 +80,7 @@ impl<L> RouteTable<L> {
         self.ports.get(&port)
     }
 
-    /// Where `name`, in the form of a [`Hostname`](crate::hostname::Hostname), leads on a shared port: the tunnel with just this name, else the one with
+    /// Where `name`, in the form of a [`Hostname`], leads on a shared port: the tunnel with just this name, else the one with
     /// the longest `*.NAME` that it is under.
     pub fn by_name(&self, dialect: Dialect, name: &str) -> Option<&Route<L>> {
         self.ports.get(&self.port_by_name(dialect, name)?)

@@ -78,6 +78,8 @@ pub enum SessionEnd {
     LinkLost,
     /// No carrier came within the resume window.
     Expired,
+    /// The player may not be here any more.
+    Banned,
 }
 
 impl SessionEnd {
@@ -89,6 +91,7 @@ impl SessionEnd {
             Self::RemoteReset(code) => code.as_str(),
             Self::LinkLost => "link_lost",
             Self::Expired => "expired",
+            Self::Banned => "banned",
         }
     }
 }
@@ -338,7 +341,7 @@ impl Session {
         match end {
             SessionEnd::Finished => {}
             SessionEnd::LocalReset => state.stream.outgoing.finish(Ending::Reset),
-            SessionEnd::RemoteReset(_) | SessionEnd::LinkLost | SessionEnd::Expired => {
+            SessionEnd::RemoteReset(_) | SessionEnd::LinkLost | SessionEnd::Expired | SessionEnd::Banned => {
                 drop(state);
                 halves.cut();
                 self.cut(ResetCode::TunnelClosed);

@@ -181,6 +181,29 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// Players from a prefix may not come any more.
+    Banned {
+        /// The host whose tunnels it is for; the whole relay when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// The prefix.
+        prefix: String,
+        /// `operator`, `host` or `relay`.
+        by: &'static str,
+        /// Why, in words.
+        reason: String,
+        /// For how long, in seconds; until it is lifted when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lasts_s: Option<u64>,
+    },
+    /// A ban was lifted.
+    Unbanned {
+        /// The host whose tunnels it was for; the whole relay when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// The prefix.
+        prefix: String,
+    },
     /// A changed configuration was looked at.
     Configured {
         /// What is different and takes an upgrade or a restart to be live.

@@ -346,6 +346,79 @@ pub struct OriginState {
     pub silence: Option<ResetCode>,
 }
 
+/// What a host wants to do about its bans, which are for the players of its own tunnels.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct BanRequest {
+    /// What the answer will name.
+    #[n(0)]
+    pub id: u32,
+    /// The prefix; when absent, all bans of the host are asked for.
+    #[n(1)]
+    pub prefix: Option<String>,
+    /// Whether the prefix's ban is to be lifted rather than set.
+    #[n(2)]
+    pub lift: Option<bool>,
+    /// For how many seconds it is set; until it is lifted when absent.
+    #[n(3)]
+    pub lasts_s: Option<u32>,
+    /// Why, in words.
+    #[n(4)]
+    pub reason: Option<String>,
+}
+
+/// What became of a [`BanRequest`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct BanReply {
+    /// The request's.
+    #[n(0)]
+    pub id: u32,
+    /// Why it was not done, in words.
+    #[n(1)]
+    pub refused: Option<String>,
+    /// The host's bans, as far as they fit, when they were asked for.
+    #[n(2)]
+    pub bans: Vec<BanEntry>,
+    /// How many there are in all.
+    #[n(3)]
+    pub total: Option<u32>,
+}
+
+/// One ban.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct BanEntry {
+    /// The prefix.
+    #[n(0)]
+    pub prefix: String,
+    /// How many seconds are left; until it is lifted when absent.
+    #[n(1)]
+    pub left_s: Option<u64>,
+    /// Why, in words.
+    #[n(2)]
+    pub reason: String,
+}
+
+/// Bans in one answer.
+pub const MAX_BANS: usize = 200;
+
+/// The longest words for a ban.
+pub const MAX_REASON: usize = 120;
+
+/// The longest text of a prefix.
+const MAX_PREFIX: usize = 50;
+
+impl BanRequest {
+    /// The number of the message on the wire.
+    pub const KIND: u16 = 12;
+
+    fn is_bounded(&self) -> bool {
+        let longest = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        longest(&self.prefix) <= MAX_PREFIX && longest(&self.reason) <= MAX_REASON
+    }
+}
+
 /// The answer to a kind that the sender of this message does not know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
@@ -416,6 +489,10 @@ messages! {
     Unsupported(Unsupported) = 10;
     /// Agent: whether a game server answers.
     OriginState(OriginState) = 11;
+    /// Agent: set, lift or list a ban.
+    BanRequest(BanRequest) = 12;
+    /// Relay: what became of that.
+    BanReply(BanReply) = 13;
 }
 
 impl Message {
@@ -454,7 +531,12 @@ impl Message {
             Self::TunnelAdd(request) => std::slice::from_ref(request),
             _ => &[],
         };
-        if !requests.iter().all(TunnelRequest::is_bounded) {
+        let is_bounded = match &message {
+            Self::BanRequest(request) => request.is_bounded(),
+            Self::BanReply(reply) => reply.bans.len() <= MAX_BANS,
+            _ => true,
+        };
+        if !is_bounded || !requests.iter().all(TunnelRequest::is_bounded) {
             return Err(Violation::MalformedMessage);
         }
         Ok(message)

@@ -3,6 +3,7 @@
 //! The entry stays the one that players know, with the server's own picture and the first line of its message, as far as it was ever seen.
 
 use spawnpoint_config::relay::Away;
+use spawnpoint_core::access::Barred;
 use spawnpoint_core::admission::{DenyReason, Full, Whose};
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_net::unix_now;
@@ -123,6 +124,8 @@ pub(crate) const fn words_for_denied(reason: DenyReason) -> &'static str {
         }
         DenyReason::Full(_, Full::Players) => "This server is full.",
         DenyReason::Full(..) => "Too many players are joining right now. Wait a moment and try again.",
+        DenyReason::Barred(Barred::Banned) => "You are banned from this server.",
+        DenyReason::Barred(_) | DenyReason::Country => "This server is not open to your address.",
         DenyReason::Draining => "This server's relay is restarting. Try again in a moment.",
         DenyReason::NoAgent => "This server's host is reconnecting. Try again in a moment.",
     }

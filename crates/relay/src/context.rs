@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use spawnpoint_config::relay::RelayConfig;
-use spawnpoint_core::admission::{Bounds, Gate, Limits};
+use spawnpoint_core::admission::{Bounds, DenyReason, Full, Gate, Limits, Whose};
+use spawnpoint_core::offences::Offence;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::Clock;
 use spawnpoint_ops::{Events, RelayMetrics};
@@ -14,10 +15,12 @@ use spawnpoint_proto::{SessionId, TunnelName};
 use spawnpoint_sniff::minecraft::Refusal;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::access::{Access, Borders};
 use crate::away::{self, Known, Presence};
 use crate::directory::Hosts;
 use crate::door::Door;
 use crate::list::Lists;
+use crate::offend::Book;
 use crate::rates::{AddressSpeeds, Speeds};
 
 /// Prefixes that admission tells apart; about 5 MB when all are in use.
@@ -41,6 +44,8 @@ pub(crate) struct Settings {
     pub config: RelayConfig,
     /// The picture of servers that have shown none, as a `data:` URL.
     pub icon: Option<String>,
+    /// From where players may come.
+    pub borders: Borders,
 }
 
 impl Deref for Settings {
@@ -82,6 +87,10 @@ pub(crate) struct Context {
     pub door: Door,
     /// Admission of TCP players up to where it is known whom they want.
     pub hearing: Gate,
+    /// From where players may come, with everybody's bans.
+    access: watch::Sender<Arc<Access>>,
+    /// Who has offended.
+    pub book: Book,
     /// What the server list shows.
     pub lists: Lists,
     /// The number of the host who gets players that ask for nobody.
@@ -107,6 +116,7 @@ impl Context {
         hosts: Hosts,
         metrics: RelayMetrics,
         events: Events,
+        book: Book,
     ) -> Self {
         let settings = Arc::new(settings);
         let config = &settings.config;
@@ -122,6 +132,8 @@ impl Context {
             players: Gate::new(players),
             door: Door::default(),
             hearing: Gate::new(hearing),
+            access: watch::Sender::default(),
+            book,
             lists: Lists::default(),
             speeds: Arc::new(Speeds::new(config.bandwidth.total)),
             addresses: AddressSpeeds::default(),
@@ -151,6 +163,29 @@ impl Context {
         self.speeds.set(settings.bandwidth.total);
         self.addresses.set(settings.bandwidth.per_address);
         self.settings.send_replace(Arc::new(settings));
+    }
+
+    /// A TCP player from `ip` is not let in.
+    pub fn deny(&self, ip: IpAddr, reason: DenyReason) {
+        self.metrics.denied(reason.as_str());
+        if reason == DenyReason::Full(Whose::Address, Full::Rate) && !self.players.is_known(ip) {
+            self.offend(ip, Offence::Rate);
+        }
+    }
+
+    /// From where players may come.
+    pub fn access(&self) -> Arc<Access> {
+        self.access.borrow().clone()
+    }
+
+    /// Sees a new value whenever that changes.
+    pub fn access_changes(&self) -> watch::Receiver<Arc<Access>> {
+        self.access.subscribe()
+    }
+
+    /// From where players may come from here on.
+    pub fn set_access(&self, access: Access) {
+        self.access.send_replace(Arc::new(access));
     }
 
     /// Who gets players that ask for nobody.

@@ -4,14 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_core::token::SecretHash;
+use spawnpoint_net::unix_now;
 use spawnpoint_ops::describe;
 use spawnpoint_proto::control::TunnelRequest;
 use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
-use spawnpoint_store::{ClaimError, Directory, Entry, Host, HostId, Reservation, ReserveError, StoreError};
+use spawnpoint_store::{Ban, ClaimError, Directory, Entry, Host, HostId, Reservation, ReserveError, StoreError};
 use tokio::sync::watch;
 
 /// How often the directory is asked whether another process changed it. It is one read of a page that is in memory; a change must be live within a second.
@@ -148,6 +150,26 @@ impl Hosts {
     /// Every such tunnel of every live host.
     pub async fn entries(&self) -> Result<Vec<Entry>, StoreError> {
         self.call(|directory| directory.entries()).await
+    }
+
+    /// Every host.
+    pub async fn all(&self) -> Result<Vec<Host>, StoreError> {
+        self.call(|directory| directory.hosts()).await
+    }
+
+    /// Every ban.
+    pub async fn bans(&self) -> Result<Vec<Ban>, StoreError> {
+        self.call(|directory| directory.bans()).await
+    }
+
+    /// Sets a ban.
+    pub async fn ban(&self, ban: Ban) -> Result<(), StoreError> {
+        self.call(move |directory| directory.ban(&ban, unix_now())).await
+    }
+
+    /// Lifts a ban; returns whether there was one.
+    pub async fn lift(&self, host: Option<HostId>, prefix: IpNet) -> Result<bool, StoreError> {
+        self.call(move |directory| directory.lift(host, &prefix)).await
     }
 
     /// The host with this name, unless it is revoked.

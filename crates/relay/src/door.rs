@@ -113,7 +113,8 @@ impl Door {
         known.insert(prefix_of(ip), now);
     }
 
-    fn is_known(&self, now: Time, ip: IpAddr) -> bool {
+    /// Whether an agent from there was welcomed.
+    pub fn is_known(&self, now: Time, ip: IpAddr) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known
             .get(&prefix_of(ip))

@@ -9,7 +9,9 @@ use std::time::Duration;
 use spawnpoint_core::admission::{Bounds, Circle, DenyReason, Permit};
 use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::{PublicPort, Route};
-use spawnpoint_net::{BindError, LocalSocket, PacketBuffers, PacketSocket, TaskScope, bind_tcp, bind_udp, canonical};
+use spawnpoint_net::{
+    BindError, LocalSocket, PacketBuffers, PacketSocket, TaskScope, bind_tcp, bind_udp, canonical, unix_now,
+};
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::{Dialect, Protocol};
 use spawnpoint_sniff::raknet;
@@ -243,6 +245,9 @@ impl Doorman {
         };
         // A proxy brings everybody from one address: whom it brings is admitted once that is known.
         let is_proxy = context.is_proxy(player.ip());
+        if !is_proxy && let Err(reason) = context.access().check(player.ip(), unix_now()) {
+            return context.metrics.denied(reason.as_str());
+        }
         let is_heard = is_proxy || route.is_none_or(|route| route.dialect == Some(Dialect::Minecraft));
         if !is_heard && let Some(route) = route {
             match enter(context, route, player.ip()) {
@@ -254,7 +259,7 @@ impl Doorman {
                     });
                 }
                 Err(reason) => {
-                    context.metrics.denied(reason.as_str());
+                    context.deny(player.ip(), reason);
                     tracing::debug!(%player, tunnel = %route.name, reason = reason.as_str(), "player denied");
                 }
             }
@@ -275,6 +280,7 @@ pub(crate) fn enter(
     if link.is_away() {
         return Err(DenyReason::NoAgent);
     }
+    context.access().check_tunnel(route.host, &route.name, ip, unix_now())?;
     let permit = context.players.admit(context.clock.now(), ip, &tunnel.circle)?;
     Ok((link.clone(), tunnel, permit))
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use spawnpoint_core::admission::{Circle, DenyReason, Permit};
+use spawnpoint_core::offences::Offence;
 use spawnpoint_core::route::{PublicPort, Route};
-use spawnpoint_net::{LocalSocket, TaskScope, canonical};
+use spawnpoint_net::{LocalSocket, TaskScope, canonical, unix_now};
 use spawnpoint_proto::Dialect;
 use spawnpoint_proto::stream::Purpose;
 use spawnpoint_sniff::minecraft::{self, First, Handshake, LEGACY_PAUSE, Listing, Next, legacy, status};
@@ -139,7 +140,7 @@ impl Lobby {
             false => match context.hearing.admit(context.clock.now(), player.ip(), &self.circle) {
                 Ok(permit) => Some(permit),
                 // Whoever comes too often gets no conversation out of it.
-                Err(reason) => return context.metrics.denied(reason.as_str()),
+                Err(reason) => return context.deny(player.ip(), reason),
             },
         };
         let hearing = Hearing {
@@ -169,9 +170,13 @@ impl Hearing {
             Ok(Err(Lost::Denied(reason))) => return self.context.metrics.denied(reason.as_str()),
             Ok(Err(Lost::Nonsense(what))) => {
                 tracing::debug!(player = %self.player, reason = what, "a player said nothing that makes sense");
+                self.offend();
                 return self.context.metrics.denied("bad_hello");
             }
-            Err(_) => return self.context.metrics.denied("hello_timeout"),
+            Err(_) => {
+                self.offend();
+                return self.context.metrics.denied("hello_timeout");
+            }
         };
         match said {
             Said::Minecraft(first, consumed) => self.take_minecraft(first, consumed).await,
@@ -189,6 +194,13 @@ impl Hearing {
                     self.take(&route).await;
                 }
             }
+        }
+    }
+
+    /// The player makes no sense; a proxy that brings nonsense is its operator's trouble.
+    fn offend(&self) {
+        if self.permit.is_some() {
+            self.context.offend(self.player.ip(), Offence::BadHello);
         }
     }
 
@@ -230,6 +242,8 @@ impl Hearing {
         }
         let context = &self.context;
         let circle = &self.lobby.circle;
+        let barred = context.access().check(self.player.ip(), unix_now());
+        barred.map_err(Lost::Denied)?;
         let admitted = context.hearing.admit(context.clock.now(), self.player.ip(), circle);
         self.permit = Some(admitted.map_err(Lost::Denied)?);
         Ok(())

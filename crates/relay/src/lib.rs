@@ -19,6 +19,8 @@
 //! remember  tunnels that are answered while their agents are gone
 //! names     the names of a tunnel, and the best that players can type
 //! tunnel    what the players of one tunnel share
+//! access    from where players may come: lists, countries, bans
+//! offend    offences, and the bans that they bring
 //! allowance how much hosts and tunnels may use
 //! rates     how fast they and their players may be
 //! tcp udp   one TCP player; the UDP players of one tunnel
@@ -27,6 +29,7 @@
 //! ```
 //! [`office`] is what an operator does with hosts while the relay runs, [`zone`] what to put into DNS.
 
+mod access;
 mod allowance;
 mod away;
 mod certificate;
@@ -41,6 +44,7 @@ mod link;
 mod list;
 mod meter;
 mod names;
+mod offend;
 pub mod office;
 mod pong;
 mod quic;

@@ -3,6 +3,7 @@
 //! The link task owns the control stream of the present carrier. Players' tasks see the link only through [`Link`]: the carrier to open streams on, the
 //! sessions, and the tunnels by id. When a carrier dies the link is parked, see [`resume`].
 
+mod bans;
 mod count;
 mod datagrams;
 mod guard;
@@ -21,8 +22,8 @@ use spawnpoint_core::pace::Pace;
 use spawnpoint_core::route::{HostNumber, Return};
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{
-    ControlError, ControlReader, ControlWriter, DatagramOutbox, SessionEnd, Sessions, TaskScope, hint_rate, unix_now,
-    var,
+    ControlError, ControlReader, ControlWriter, DatagramOutbox, Opening, SessionEnd, Sessions, TaskScope, hint_rate,
+    unix_now, var,
 };
 use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::control::{Delivered, GoAway, Hello, Message, Refusal, TunnelReply, TunnelRequest, Unsupported};
@@ -437,6 +438,9 @@ impl LinkTask {
         let mut changes = self.context.hosts.changes();
         changes.mark_changed();
         let mut config = self.context.config_changes();
+        let mut access = self.context.access_changes();
+        // It may have changed while nobody listened.
+        access.mark_changed();
         let mut count = tokio::time::interval(COUNT_EVERY);
         let mut touch = tokio::time::interval_at(tokio::time::Instant::now() + TOUCH_EVERY, TOUCH_EVERY);
         let mut tell = tokio::time::interval(TELL_EVERY);
@@ -453,6 +457,10 @@ impl LinkTask {
                 },
                 Some(command) = self.commands.recv() => self.on_command(command, writer).await,
                 Ok(()) = changes.changed() => self.on_directory_change(writer).await,
+                Ok(()) = access.changed() => {
+                    self.evict();
+                    Ok(())
+                }
                 Ok(()) = config.changed() => {
                     self.apply_allowance();
                     Ok(())
@@ -499,6 +507,10 @@ impl LinkTask {
                     );
                 }
                 Ok(())
+            }
+            Message::BanRequest(request) => {
+                let reply = self.on_ban(request).await;
+                self.send(writer, &Message::BanReply(reply)).await
             }
             Message::Unsupported(_) => Ok(()),
             _ => Err(End::Violation(Violation::UnexpectedMessage)),
@@ -571,6 +583,25 @@ impl LinkTask {
                 let Allowance { bounds, rates } = Allowance::of_tunnel(&config, grant, name);
                 tunnel.circle.set_bounds(bounds);
                 tunnel.way.own.set(rates);
+            }
+        }
+    }
+
+    /// Ends the sessions of players from where nobody may come any more.
+    fn evict(&self) {
+        let (access, now) = (self.context.access(), unix_now());
+        let tunnels: Vec<Arc<Tunnel>> = self.link.tunnels().values().cloned().collect();
+        for udp in tunnels.iter().filter_map(|tunnel| tunnel.udp.as_ref()) {
+            udp.evict(&access);
+        }
+        for session in self.link.sessions.all() {
+            let Opening { tunnel, player, .. } = session.opening;
+            let is_in = |(_, (_, id)): &(&TunnelName, &(TunnelRequest, TunnelId))| *id == tunnel;
+            let Some((name, _)) = self.requests.iter().find(is_in) else {
+                continue;
+            };
+            if access.check_tunnel(self.link.host, name, player.ip(), now).is_err() {
+                session.end(SessionEnd::Banned);
             }
         }
     }

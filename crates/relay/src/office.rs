@@ -5,13 +5,16 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use ipnet::IpNet;
+use spawnpoint_core::access::{Lists, canonical};
 use spawnpoint_core::grant::{Caps, Grant, PortRule, ProtocolSet, Rates, UnixTime};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{random_bytes, unix_now};
-use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust, TunnelName};
-use spawnpoint_store::{Directory, Entry, Host, Reservation, SqliteDirectory, StoreError};
+use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust, TunnelName, plain};
+use spawnpoint_store::{Ban, BannedBy, Directory, Entry, Host, HostId, Reservation, SqliteDirectory, StoreError};
 
 /// The name or address in invites.
 pub(crate) const PUBLIC_HOST: &str = "public_host";
@@ -47,7 +50,11 @@ pub struct GrantChange {
     pub hostnames: Option<Vec<Pattern>>,
     /// How much it may use, or one of its tunnels.
     pub caps: CapsChange,
-    /// The tunnel that `caps` are of; all together when absent.
+    /// From where players may come.
+    pub allow: Option<Vec<IpNet>>,
+    /// From where they may not.
+    pub deny: Option<Vec<IpNet>>,
+    /// The tunnel that `caps`, `allow` and `deny` are of; all together when absent.
     pub tunnel: Option<TunnelName>,
     /// End.
     pub expires: Option<Option<UnixTime>>,
@@ -88,12 +95,22 @@ impl CapsChange {
 impl GrantChange {
     /// `grant` with the changes.
     pub fn apply(self, mut grant: Grant) -> Grant {
+        let change = |lists: Lists| Lists {
+            allow: self.allow.unwrap_or(lists.allow),
+            deny: self.deny.unwrap_or(lists.deny),
+        };
         match self.tunnel {
-            None => grant.caps = self.caps.apply(grant.caps),
+            None => {
+                grant.caps = self.caps.apply(grant.caps);
+                grant.lists = change(grant.lists);
+            }
             Some(tunnel) => {
                 let caps = self.caps.apply(grant.caps_of(&tunnel));
-                grant.tunnel_caps.insert(tunnel, caps);
+                grant.tunnel_caps.insert(tunnel.clone(), caps);
                 grant.tunnel_caps.retain(|_, caps| !caps.is_empty());
+                let lists = change(grant.tunnel_lists.remove(&tunnel).unwrap_or_default());
+                grant.tunnel_lists.insert(tunnel, lists);
+                grant.tunnel_lists.retain(|_, lists| !lists.is_empty());
             }
         }
         Grant {
@@ -202,6 +219,50 @@ impl Office {
     /// When the directory cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>, OfficeError> {
         Ok(self.directory.entries()?)
+    }
+
+    /// Bans players from `prefix`, from the tunnels of one host or from the whole relay, for a while or until it is lifted. A running relay ends their sessions.
+    ///
+    /// # Errors
+    /// When there is no such host, or there are too many bans.
+    pub fn ban(
+        &self,
+        host: Option<&HostName>,
+        prefix: IpNet,
+        lasts: Option<Duration>,
+        reason: &str,
+    ) -> Result<(), OfficeError> {
+        let host = host.map(|name| self.host(name)).transpose()?;
+        let now = unix_now();
+        let ban = Ban {
+            host: host.map(|(host, _)| host.id),
+            prefix: canonical(prefix),
+            until: lasts.map(|lasts| UnixTime(now.0 + lasts.as_secs().max(1))),
+            created: now,
+            by: BannedBy::Operator,
+            reason: plain(reason),
+        };
+        Ok(self.directory.ban(&ban, now)?)
+    }
+
+    /// Lifts the ban of this very prefix; returns whether there was one.
+    ///
+    /// # Errors
+    /// When there is no such host.
+    pub fn lift(&self, host: Option<&HostName>, prefix: IpNet) -> Result<bool, OfficeError> {
+        let host = host.map(|name| self.host(name)).transpose()?;
+        Ok(self.directory.lift(host.map(|(host, _)| host.id), &canonical(prefix))?)
+    }
+
+    /// Every ban that is on, with the host that it is for, the newest first.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn bans(&self) -> Result<Vec<(Option<HostName>, Ban)>, OfficeError> {
+        let (hosts, now) = (self.directory.hosts()?, unix_now());
+        let name = |id: HostId| hosts.iter().find(|host| host.id == id).map(|host| host.name.clone());
+        let bans = self.directory.bans()?.into_iter().filter(|ban| ban.is_on(now));
+        Ok(bans.map(|ban| (ban.host.and_then(name), ban)).collect())
     }
 
     /// The name or address that invites show unless told otherwise.

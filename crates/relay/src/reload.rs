@@ -1,6 +1,6 @@
 //! The configuration while the relay runs: what can change under players changes, the rest is named and waits.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use spawnpoint_config::{ConfigError, FileStamp};
 use spawnpoint_ops::{Event, describe};
 use tokio::sync::Notify;
 
+use crate::access::Borders;
 use crate::context::Context;
 use crate::start::{Relay, RelayError, settings};
 
@@ -88,17 +89,21 @@ fn merge(old: &RelayConfig, new: RelayConfig) -> (RelayConfig, Vec<&'static str>
 
 async fn follow_file(context: Arc<Context>, path: PathBuf, again: Arc<Notify>, load: Load) {
     let mut pace = tokio::time::interval(LOOK_EVERY);
-    let mut last = FileStamp::of(&[&path]);
+    let stamp_of = |context: &Context| {
+        let named = Borders::files(&context.config().guard);
+        let all: Vec<&Path> = std::iter::once(&path).chain(&named).map(PathBuf::as_path).collect();
+        FileStamp::of(&all)
+    };
+    let mut last = stamp_of(&context);
     loop {
         let is_forced = tokio::select! {
             _ = pace.tick() => false,
             () = again.notified() => true,
         };
-        let stamp = FileStamp::of(&[&path]);
+        let (named, stamp) = (Borders::files(&context.config().guard), stamp_of(&context));
         if stamp == last && !is_forced {
             continue;
         }
-        last = stamp;
         let path = path.display();
         let reloaded = load()
             .map_err(|error| describe(&error))
@@ -118,6 +123,11 @@ async fn follow_file(context: Arc<Context>, path: PathBuf, again: Arc<Notify>, l
             }
         }
         context.events.emit(Event::Configured { waits, error });
+        // Other files may be named now.
+        last = match Borders::files(&context.config().guard) == named {
+            true => stamp,
+            false => stamp_of(&context),
+        };
     }
 }
 

@@ -18,14 +18,17 @@ use spawnpoint_net::{BindError, Clock, RelayEndpoint, RelayKeys, TaskScope, bind
 use spawnpoint_ops::describe;
 use spawnpoint_ops::{Admin, AdminError, Event, Events, RelayMetrics};
 use spawnpoint_proto::{CertificateHash, CloseCode, Protocol, host_port};
-use spawnpoint_store::{DataDir, DataDirLock, SqliteDirectory, StoreError};
+use spawnpoint_store::{Ban, DataDir, DataDirLock, SqliteDirectory, StoreError};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{self, Borders};
 use crate::certificate;
 use crate::context::{Context, Settings};
 use crate::directory::Hosts;
 #[cfg(unix)]
 use crate::link::LinkTask;
+use crate::offend::{self, Book};
 use crate::office::{AGENT_PORT, CERTIFICATE_HASH, PUBLIC_HOST, VERIFY};
 use crate::registry::{Registry, Supervisor, shared_ports};
 use crate::remember;
@@ -66,6 +69,14 @@ pub enum RelayError {
     /// The picture for servers that are away.
     #[error("away.icon {} cannot be used: {why}; it takes a PNG of 64 by 64 pixels and at most 12 kB", path.display())]
     Icon {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// A list, or a database of countries.
+    #[error("the list {} cannot be used: {why}", path.display())]
+    List {
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -134,6 +145,7 @@ pub(crate) struct Assembled {
     pub(crate) context: Arc<Context>,
     pub(crate) registry: Registry,
     pub(crate) supervisor: Supervisor,
+    bans: mpsc::Receiver<Ban>,
     pub(crate) scope: TaskScope,
     ready: Arc<AtomicBool>,
     admin: Option<Admin>,
@@ -220,14 +232,17 @@ impl Prepared {
             data_dir,
         };
         let settings = settings(config)?;
+        let (book, bans) = Book::new();
         let hosts = Hosts::new(Arc::new(directory));
-        let context = Context::new(Clock::default(), settings, public_host, hosts, metrics, events);
+        let context = Context::new(Clock::default(), settings, public_host, hosts, metrics, events, book);
         context
             .hosts
             .entries()
             .await?
             .iter()
             .for_each(|entry| context.lists.load(entry));
+        let access = access::read(&context).await?;
+        context.set_access(access);
         let context = Arc::new(context);
         let scope = TaskScope::new(&CancellationToken::new());
         let (supervisor, registry) = Supervisor::new(&context, scope.token().clone());
@@ -236,6 +251,7 @@ impl Prepared {
             context,
             registry,
             supervisor,
+            bans,
             scope,
             ready,
             admin,
@@ -274,6 +290,7 @@ impl Assembled {
             context,
             registry,
             supervisor,
+            bans,
             scope,
             ready,
             admin,
@@ -293,6 +310,8 @@ impl Assembled {
         let watched = context.clone();
         scope.spawn(async move { watched.hosts.watch().await });
         scope.spawn(remember::follow(context.clone(), registry.clone()));
+        scope.spawn(access::follow(context.clone()));
+        scope.spawn(offend::write(context.clone(), bans));
         if let Some(files) = context.config().certificate.files.clone() {
             scope.spawn(certificate::follow(files, shown, context.hosts.clone()));
         }
@@ -340,7 +359,9 @@ impl Relay {
         let socket = bind_udp(prepared.config.listen).map_err(RelayError::Listen)?;
         let listen = socket.local_addr().unwrap_or(prepared.config.listen);
         let admin = async |address, metrics, ready| Admin::bind(address, metrics, ready).await;
-        prepared.assemble(lock, listen, admin, events).await?.run(socket).await
+        // In a room of its own: whoever starts a relay would have room for all of it.
+        let assembled = Box::pin(prepared.assemble(lock, listen, admin, events)).await?;
+        Box::pin(assembled.run(socket)).await
     }
 
     /// Goes on in place of a predecessor that has let go.
@@ -459,7 +480,8 @@ impl Relay {
 /// Reads what the configuration names.
 pub(crate) fn settings(config: RelayConfig) -> Result<Settings, RelayError> {
     let icon = config.away.icon.as_deref().map(load_icon).transpose()?;
-    Ok(Settings { config, icon })
+    let borders = Borders::load(&config.guard)?;
+    Ok(Settings { config, icon, borders })
 }
 
 /// Reads the picture for servers that are away.

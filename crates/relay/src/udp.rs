@@ -13,13 +13,15 @@ use spawnpoint_core::admission::{Circle, DenyReason};
 #[cfg(unix)]
 use spawnpoint_core::flow::FlowSnapshot;
 use spawnpoint_core::flow::{DropReason, Ended, FlowTable, Limits};
-use spawnpoint_net::DatagramOutbox;
+use spawnpoint_core::route::HostNumber;
+use spawnpoint_net::{DatagramOutbox, unix_now};
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
-use spawnpoint_proto::{FlowId, Time, TunnelId};
+use spawnpoint_proto::{FlowId, Time, TunnelId, TunnelName};
 use spawnpoint_sniff::raknet::{self, Pong};
 use tokio::sync::Notify;
 
+use crate::access::Access;
 use crate::away::Presence;
 use crate::context::Context;
 #[cfg(unix)]
@@ -70,6 +72,8 @@ type Reply = (SocketAddr, Option<IpAddr>, Via, Bytes);
 pub(crate) struct UdpTunnel {
     context: Arc<Context>,
     id: TunnelId,
+    host: HostNumber,
+    name: TunnelName,
     labels: TunnelLabels,
     circle: Arc<Circle>,
     way: Arc<Way>,
@@ -88,9 +92,9 @@ impl UdpTunnel {
     pub fn new(
         context: &Arc<Context>,
         id: TunnelId,
-        labels: &TunnelLabels,
+        (host, name): (HostNumber, &TunnelName),
+        (labels, bytes): (&TunnelLabels, &[Counter; 2]),
         (circle, way): (&Arc<Circle>, &Arc<Way>),
-        bytes: &[Counter; 2],
         outbox: DatagramOutbox,
         list: Option<Arc<List>>,
     ) -> Self {
@@ -103,6 +107,8 @@ impl UdpTunnel {
         Self {
             context: context.clone(),
             id,
+            host,
+            name: name.clone(),
             labels: labels.clone(),
             circle: circle.clone(),
             way: way.clone(),
@@ -214,6 +220,12 @@ impl UdpTunnel {
         local: Option<IpAddr>,
         via: &Via,
     ) -> Result<FlowId, DropReason> {
+        let access = self.context.access();
+        let barred = access.check_tunnel(self.host, &self.name, player.ip(), unix_now());
+        barred.map_err(|reason| {
+            self.context.metrics.denied(reason.as_str());
+            DropReason::Denied
+        })?;
         // An address may be spoofed: nothing is kept for it before admission.
         let permit = self
             .context
@@ -333,6 +345,17 @@ impl UdpTunnel {
                 () = self.opened.notified() => {}
                 _ = count.tick() => self.count(),
             }
+        }
+    }
+
+    /// Ends the flows of players from where nobody may come any more.
+    pub fn evict(&self, access: &Access) {
+        let now = unix_now();
+        let is_barred = |player: SocketAddr| access.check_tunnel(self.host, &self.name, player.ip(), now).is_err();
+        let ended = self.table().close_where(self.context.clock.now(), is_barred);
+        for flow in ended {
+            self.tell(flow.flow, Kind::Close);
+            end(flow, "banned");
         }
     }
 

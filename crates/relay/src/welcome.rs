@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::Incoming;
+use spawnpoint_core::access::Barred;
 use spawnpoint_core::admission::Permit;
+use spawnpoint_core::offences::Offence;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{ControlError, ControlReader, ControlWriter, unix_now, var};
@@ -61,6 +63,12 @@ impl Reception {
     /// Decides in no time what to do with a new connection; `None` when it was turned away.
     pub fn admit(&self, incoming: Incoming) -> Option<(Incoming, Permit)> {
         let (ip, is_validated) = (incoming.remote_address().ip(), incoming.remote_address_validated());
+        if self.context.access().is_banned(ip, unix_now()) {
+            // Not a word to them: an address that is made up costs its owner nothing.
+            incoming.ignore();
+            self.context.metrics.handshake(Barred::Banned.as_str());
+            return None;
+        }
         match self.context.door.enter(self.context.clock.now(), ip, is_validated) {
             Entry::Begin(permit) => return Some((incoming, permit)),
             // Fails only for an address that is already validated.
@@ -100,6 +108,7 @@ impl Reception {
         };
         if matches!(failure, Failure::Violation(_) | Failure::Timeout) {
             self.context.metrics.violation(outcome);
+            self.context.offend(peer.ip(), Offence::BadHandshake);
         }
         tracing::debug!(%peer, reason = outcome, "an agent failed to introduce itself");
         self.context.metrics.handshake(outcome);
@@ -272,6 +281,10 @@ impl Reception {
             connection, mut writer, ..
         } = carriage;
         let code = reject.code;
+        if code == RejectCode::UnknownToken {
+            self.context
+                .offend(connection.remote_address().ip(), Offence::FailedToken);
+        }
         tracing::debug!(peer = %connection.remote_address(), reason = code.as_str(), "agent rejected");
         self.context.metrics.handshake(code.as_str());
         let frame = offered.reject(reject);

@@ -12,7 +12,7 @@ pub struct Request {
 }
 
 /// What is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Asked {
     /// Hand everything to a new process of the program as it is now.
     Upgrade,
@@ -20,6 +20,19 @@ pub enum Asked {
     Drain(Option<Duration>),
     /// Who plays right now.
     Players,
+    /// Something about the host's bans.
+    Bans(Banning),
+}
+
+/// What is asked about bans.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Banning {
+    /// All of them.
+    List,
+    /// Let nobody from there in, for as many seconds, for a reason.
+    Set(String, Option<u32>, String),
+    /// Let them in again.
+    Lift(String),
 }
 
 #[cfg(unix)]
@@ -31,7 +44,7 @@ mod unix {
     use spawnpoint_net::{LocalError, LocalReply, LocalServer};
     use tokio::signal::unix::{Signal, SignalKind, signal};
 
-    use super::{Asked, Request};
+    use super::{Asked, Banning, Request};
 
     /// Takes requests.
     pub struct Desk {
@@ -111,7 +124,19 @@ mod unix {
 
     fn understand(line: &str) -> Option<Asked> {
         let mut words = line.split_ascii_whitespace();
+        if let Some(rest) = line.strip_prefix("ban ") {
+            let mut parts = rest.splitn(3, ' ');
+            let (what, lasts) = (parts.next()?.to_owned(), parts.next()?);
+            let lasts = (lasts != "-").then(|| lasts.parse()).transpose().ok()?;
+            return Some(Asked::Bans(Banning::Set(
+                what,
+                lasts,
+                parts.next().unwrap_or_default().to_owned(),
+            )));
+        }
         match (words.next()?, words.next()) {
+            ("bans", None) => Some(Asked::Bans(Banning::List)),
+            ("unban", Some(what)) => Some(Asked::Bans(Banning::Lift(what.to_owned()))),
             ("upgrade", None) => Some(Asked::Upgrade),
             ("players", None) => Some(Asked::Players),
             ("drain", None) => Some(Asked::Drain(None)),

@@ -9,6 +9,7 @@ use clap::Args;
 use spawnpoint_agent::Shown;
 use spawnpoint_config::log::{Log, LogFormat as Configured};
 use spawnpoint_config::unit::{show_rate, show_speed};
+use spawnpoint_core::access::Lists;
 use spawnpoint_core::grant::{Caps, Grant, PortRule, UnixTime};
 use spawnpoint_net::unix_now;
 use spawnpoint_ops::{Event, Events, LogFormat, init_logs};
@@ -225,6 +226,14 @@ pub fn describe_grant(grant: &Grant) -> String {
         let _ = write!(text, ", names {}", names.join(" "));
     }
     text += &describe_caps(&grant.caps);
+    text += &describe_lists(&grant.lists);
+    for (tunnel, lists) in &grant.tunnel_lists {
+        let _ = write!(
+            text,
+            ", tunnel {tunnel}{}",
+            describe_lists(lists).trim_start_matches(',')
+        );
+    }
     for (tunnel, caps) in &grant.tunnel_caps {
         let _ = write!(
             text,
@@ -235,6 +244,17 @@ pub fn describe_grant(grant: &Grant) -> String {
     if let Some(end) = grant.expires {
         let left = end.0.saturating_sub(unix_now().0);
         let _ = write!(text, ", for another {}", rough(left));
+    }
+    text
+}
+
+fn describe_lists(lists: &Lists) -> String {
+    let mut text = String::new();
+    for (prefixes, words) in [(&lists.allow, "only from"), (&lists.deny, "not from")] {
+        if !prefixes.is_empty() {
+            let prefixes: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
+            let _ = write!(text, ", {words} {}", prefixes.join(" "));
+        }
     }
     text
 }
@@ -282,7 +302,8 @@ fn ago(time: UnixTime) -> String {
     format!("{} ago", rough(unix_now().0.saturating_sub(time.0)))
 }
 
-fn rough(secs: u64) -> String {
+/// A time, roughly.
+pub fn rough(secs: u64) -> String {
     match secs {
         0..120 => format!("{secs} s"),
         120..7200 => format!("{} min", (secs + 30) / 60),

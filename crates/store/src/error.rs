@@ -122,6 +122,9 @@ pub enum StoreError {
         /// The name.
         name: HostName,
     },
+    /// As many bans are on as may be.
+    #[error("10,000 bans are on already: lift some, or ban wider prefixes")]
+    TooManyBans,
 }
 
 impl StoreError {

@@ -6,18 +6,21 @@
 //! Everything here is synchronous and reads no clock: callers pass `now`, and an asynchronous caller goes through its blocking pool. Tokens come
 //! in as [`SecretHash`] only, so no file, backup or error message of this crate can hold one.
 
+mod ban;
 mod datadir;
 mod entry;
 mod error;
 mod host;
 mod sqlite;
 
+use ipnet::IpNet;
 use spawnpoint_core::grant::{Grant, UnixTime};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
 
+pub use ban::{Ban, BannedBy};
 pub use datadir::{DataDir, DataDirLock};
 pub use entry::Entry;
 pub use error::{ClaimError, ReserveError, StoreError};
@@ -137,6 +140,18 @@ pub trait Directory: Send + Sync {
 
     /// Gives a tunnel's port back, and its names with it; returns whether it had one.
     fn release(&self, host: HostId, tunnel: &TunnelName, protocol: Protocol) -> Result<bool>;
+
+    /// Sets a ban, in place of the one that the same prefix had there; those that have ended at `now` are forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManyBans`] when 10,000 of them are on already.
+    fn ban(&self, ban: &Ban, now: UnixTime) -> Result<()>;
+
+    /// Lifts the ban that this very prefix has, for a host or for the whole relay; returns whether there was one.
+    fn lift(&self, host: Option<HostId>, prefix: &IpNet) -> Result<bool>;
+
+    /// Every ban, also those that have ended by themselves, the newest first.
+    fn bans(&self) -> Result<Vec<Ban>>;
 
     /// A value that a process left under `key`.
     fn setting(&self, key: &str) -> Result<Option<String>>;

@@ -42,6 +42,7 @@ impl Link {
             hall,
             sources: around.sources.clone(),
             sleepers: around.sleepers.clone(),
+            inquiries: around.inquiries.clone(),
             id: welcome.link,
             host: welcome.host.clone(),
             ticket: welcome.ticket.clone(),

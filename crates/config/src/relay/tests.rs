@@ -67,6 +67,17 @@ fn every_key_reaches_its_field() {
         up_per_address = "10 Mbit/s"
         down_per_address = "11 Mbit/s"
         packets_per_address = "off"
+        [guard]
+        allow = ["10.0.0.0/8", "2001:db8::1"]
+        deny = ["10.6.0.0/16"]
+        allow_file = "allow.txt"
+        deny_file = "deny.txt"
+        immune = ["10.7.0.0/16"]
+        country_db = "country.mmdb"
+        allow_countries = ["de", "AT"]
+        deny_countries = ["XX"]
+        first_ban = "2 s"
+        longest_ban = "3 h"
         [links]
         resume_window = "1min"
         max_links = 7
@@ -91,6 +102,7 @@ fn every_key_reaches_its_field() {
     )
     .unwrap();
     let secs = Duration::from_secs;
+    let prefixes = |texts: &[&str]| texts.iter().map(|text| parse_prefix(text).unwrap()).collect::<Vec<_>>();
     let rates = |up: u64, down: u64, packets| Rates {
         up: Some(up * 125_000),
         down: Some(down * 125_000),
@@ -139,6 +151,22 @@ fn every_key_reaches_its_field() {
             per_host: rates(4, 5, Some(6)),
             per_tunnel: rates(7, 8, Some(9)),
             per_address: rates(10, 11, None),
+        },
+        guard: Guard {
+            lists: Lists {
+                allow: prefixes(&["10.0.0.0/8", "2001:db8::1"]),
+                deny: prefixes(&["10.6.0.0/16"]),
+            },
+            allow_file: Some("/etc/spawnpoint/allow.txt".into()),
+            deny_file: Some("/etc/spawnpoint/deny.txt".into()),
+            immune: prefixes(&["10.7.0.0/16"]),
+            country_db: Some("/etc/spawnpoint/country.mmdb".into()),
+            allow_countries: vec!["DE".parse().unwrap(), "AT".parse().unwrap()],
+            deny_countries: vec!["XX".parse().unwrap()],
+            bans: Some(Sentences {
+                first: secs(2),
+                longest: secs(3 * 3_600),
+            }),
         },
         links: Links {
             resume_window: secs(60),
@@ -197,7 +225,7 @@ fn an_unknown_key_is_named_with_line_and_the_nearest_one() {
 fn an_unknown_key_like_no_other_is_answered_with_what_there_is() {
     assert!(refusal("[drain]\nwindow = 1").ends_with("unknown key `drain.window`: [drain] has deadline"));
     let text = refusal("[transport]\na = 1");
-    assert!(text.ends_with("there are data_dir, domain, listen, public_host and the sections [admin], [away], [bandwidth], [certificate], [drain], [links], [log], [players], [shared]"), "{text}");
+    assert!(text.ends_with("there are data_dir, domain, listen, public_host and the sections [admin], [away], [bandwidth], [certificate], [drain], [guard], [links], [log], [players], [shared]"), "{text}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Why a player does not enter.
 
+use crate::access::Barred;
+
 /// Whose circle of players.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Whose {
@@ -35,6 +37,10 @@ pub enum DenyReason {
     Draining,
     /// The host's agent is away.
     NoAgent,
+    /// A ban or a list says so.
+    Barred(Barred),
+    /// The country says so.
+    Country,
 }
 
 impl DenyReason {
@@ -44,6 +50,8 @@ impl DenyReason {
             Self::Full(whose, full) => word(whose, full),
             Self::Draining => "draining",
             Self::NoAgent => "no_agent",
+            Self::Barred(barred) => barred.as_str(),
+            Self::Country => "country",
         }
     }
 }

@@ -368,7 +368,13 @@ impl<P> FlowTable<P> {
 
     /// Ends every flow.
     pub fn close_all(&mut self, now: Time) -> Vec<Ended<P>> {
-        let ids: Vec<FlowId> = self.flows.keys().copied().collect();
+        self.close_where(now, |_| true)
+    }
+
+    /// Ends the flows of those players for whom `is_closed`.
+    pub fn close_where(&mut self, now: Time, is_closed: impl Fn(SocketAddr) -> bool) -> Vec<Ended<P>> {
+        let closed = self.by_player.iter().filter(|(player, _)| is_closed(**player));
+        let ids: Vec<FlowId> = closed.map(|(_, id)| *id).collect();
         ids.into_iter().filter_map(|id| self.close(now, id)).collect()
     }
 

@@ -30,7 +30,7 @@ impl Relay {
         let mut succession = Successor::meet(channel, FORMATS, SOFTWARE, failure).await?;
         let prepared = prepared?;
         let (handed, sockets) = succession.take().await?;
-        let restored = restore(prepared, handed, sockets, events).await;
+        let restored = Box::pin(restore(prepared, handed, sockets, events)).await;
         let failure = restored.as_ref().err().map(|error| describe(error));
         succession.go(failure).await?;
         let Restored { mut relay, tasks } = restored?;

@@ -416,9 +416,9 @@ impl LinkTask {
             let udp = Arc::new(UdpTunnel::new(
                 context,
                 id,
-                &labels,
+                (self.link.host, &request.name),
+                (&labels, &bytes),
                 (&circle, &way),
-                &bytes,
                 outbox,
                 pinged,
             ));

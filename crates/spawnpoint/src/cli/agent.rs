@@ -11,6 +11,7 @@ use spawnpoint_agent::remember::StateLock;
 use spawnpoint_agent::{Agent, AgentSettings, GiveUp, discover, follow_file, remember};
 use spawnpoint_config::agent::AgentConfig;
 use spawnpoint_config::tunnel::{Origin, Tunnel};
+use spawnpoint_config::unit::parse_duration;
 use spawnpoint_net::TaskScope;
 use spawnpoint_ops::Events;
 use spawnpoint_proto::Invite;
@@ -60,6 +61,34 @@ enum AgentCommand {
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
+    /// Let nobody from an address or prefix into this host's tunnels, at the relay: their sessions end
+    Ban {
+        /// An address, a prefix such as 203.0.113.0/24, or a player's address as `spawnpoint agent players` shows it
+        who: String,
+        /// For how long, such as 2h or 30d; until it is lifted when absent
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        r#for: Option<Duration>,
+        /// Why, for whoever reads the list
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        /// The state directory of the running agent
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
+    /// Lift a ban of this host
+    Unban {
+        /// The address or prefix as `spawnpoint agent bans` shows it
+        who: String,
+        /// The state directory of the running agent
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
+    /// Show the bans of this host
+    Bans {
+        /// The state directory of the running agent
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
     /// Start the program anew in place of the running agent: players stay
     Upgrade {
         /// The state directory of the running agent
@@ -74,17 +103,38 @@ const SOCKET: &str = "agent.sock";
 /// A running agent answers what it knows at once.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Longer than relays may take to answer.
+const BANS_DEADLINE: Duration = Duration::from_secs(30);
+
 /// A successor that is not ready by then never will be.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(90);
 
 pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
     if let Some(command) = arguments.command {
         let (state_dir, request, deadline) = match command {
-            AgentCommand::Upgrade { state_dir } => (state_dir, "upgrade", UPGRADE_DEADLINE),
-            AgentCommand::Players { state_dir } => (state_dir, "players", ANSWER_DEADLINE),
+            AgentCommand::Upgrade { state_dir } => (state_dir, "upgrade".to_owned(), UPGRADE_DEADLINE),
+            AgentCommand::Players { state_dir } => (state_dir, "players".to_owned(), ANSWER_DEADLINE),
+            AgentCommand::Bans { state_dir } => (state_dir, "bans".to_owned(), BANS_DEADLINE),
+            AgentCommand::Unban { who, state_dir } => (state_dir, format!("unban {}", one_word(&who)?), BANS_DEADLINE),
+            AgentCommand::Ban {
+                who,
+                r#for,
+                reason,
+                state_dir,
+            } => {
+                let lasts = r#for.map_or_else(
+                    || "-".to_owned(),
+                    |lasts| lasts.as_secs().clamp(1, u32::MAX.into()).to_string(),
+                );
+                (
+                    state_dir,
+                    format!("ban {} {lasts} {reason}", one_word(&who)?),
+                    BANS_DEADLINE,
+                )
+            }
         };
         let state_dir = state_dir.map_or_else(paths::agent_state, Ok).map_err(Failure::Usage)?;
-        say(desk::ask(&state_dir.join(SOCKET), request, deadline).await?);
+        say(desk::ask(&state_dir.join(SOCKET), &request, deadline).await?);
         return Ok(Done::Finished);
     }
     let (log, json) = (arguments.log.clone(), arguments.json);
@@ -156,6 +206,10 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
                     .finish(Ok(output::list_players(&agent.guests().show())))
                     .await
             }
+            Asked::Bans(banning) => {
+                let said = super::bans::answer(&agent, banning).await;
+                request.answer.finish(said).await;
+            }
             Asked::Drain(_) => {
                 let text = "an agent is not drained: stop it, or drain its relay";
                 request.answer.finish(Err(text.to_owned())).await;
@@ -173,6 +227,14 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
         // A new start may mend what broke here; it mends nothing else.
         Some(GiveUp::Crashed) => Err(Failure::Failed(GiveUp::Crashed.into())),
         Some(reason) => Err(Failure::GaveUp(reason.into())),
+    }
+}
+
+/// What goes into a request as one word.
+fn one_word(text: &str) -> Result<&str, Failure> {
+    match text.split_ascii_whitespace().count() {
+        1 => Ok(text.trim()),
+        _ => Err(Failure::Usage(anyhow!("`{text}` is no address or prefix"))),
     }
 }
 

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
+use ipnet::IpNet;
 use spawnpoint_config::relay::parse_public_host;
 use spawnpoint_config::unit::{parse_duration, parse_rate, parse_speed};
+use spawnpoint_core::access::parse_prefix;
 use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_net::unix_now;
@@ -87,6 +89,12 @@ pub struct GrantArguments {
     /// UDP packets a second that players may send, such as 2000/s, or `any` for the relay's own limit
     #[arg(long, value_name = "RATE")]
     packets: Option<String>,
+    /// Addresses and prefixes from which alone players may come, or `any`
+    #[arg(long, value_name = "PREFIXES")]
+    allow: Option<String>,
+    /// Addresses and prefixes from which players may not come, or `none`
+    #[arg(long, value_name = "PREFIXES")]
+    deny: Option<String>,
     /// The tunnel that these limits are for, instead of all tunnels of the host together
     #[arg(long, value_name = "TUNNEL")]
     tunnel: Option<TunnelName>,
@@ -125,6 +133,8 @@ impl GrantArguments {
             ports: self.ports.map(ports).transpose()?,
             hostnames: self.hostnames,
             caps,
+            allow: prefixes("--allow", self.allow, "any")?,
+            deny: prefixes("--deny", self.deny, "none")?,
             tunnel: self.tunnel,
             expires: self.expires.map(expires).transpose()?,
         })
@@ -138,6 +148,18 @@ fn or_any<T>(text: Option<String>, parse: impl Fn(&str) -> anyhow::Result<T>) ->
         Some("any") => Ok(Some(None)),
         Some(text) => parse(text).map(|value| Some(Some(value))),
     }
+}
+
+fn prefixes(flag: &str, text: Option<String>, nothing: &str) -> anyhow::Result<Option<Vec<IpNet>>> {
+    let list = |text: String| match text.as_str() {
+        text if text == nothing => Ok(Vec::new()),
+        text => text
+            .split(',')
+            .map(parse_prefix)
+            .collect::<Result<_, _>>()
+            .map_err(|why| anyhow!("{flag}: {why}")),
+    };
+    text.map(list).transpose()
 }
 
 fn speed(flag: &str, text: Option<String>) -> anyhow::Result<Option<Option<u64>>> {

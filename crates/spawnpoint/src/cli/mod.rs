@@ -1,6 +1,7 @@
 //! The commands. Each file reads arguments, calls a library and prints.
 
 mod agent;
+mod bans;
 mod demo;
 mod dns;
 mod host;

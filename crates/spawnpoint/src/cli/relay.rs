@@ -51,6 +51,12 @@ enum RelayCommand {
     Upgrade(Running),
     /// Print the DNS records that the relay's `domain` needs, and look them up
     Dns(super::dns::Arguments),
+    /// Let nobody from an address or prefix in, to the whole relay or to a host's tunnels; their sessions end
+    Ban(super::bans::Ban),
+    /// Lift a ban
+    Unban(super::bans::Unban),
+    /// Show every ban: the operator's, those of hosts, and those for repeated offences
+    Bans(super::bans::Bans),
     /// Take the running relay out of service: nobody new, and the end once everybody has left
     Drain(Drain),
 }
@@ -111,6 +117,9 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
             return Ok(Done::Finished);
         }
         Some(RelayCommand::Dns(arguments)) => return super::dns::run(arguments).await.map(|()| Done::Finished),
+        Some(RelayCommand::Ban(ban)) => return ban.run().map(|()| Done::Finished),
+        Some(RelayCommand::Unban(unban)) => return unban.run().map(|()| Done::Finished),
+        Some(RelayCommand::Bans(bans)) => return bans.run().map(|()| Done::Finished),
         Some(RelayCommand::Drain(drain)) => return drain.run().await,
         None => arguments.options,
     };
@@ -169,6 +178,10 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
             Asked::Players => {
                 let text = format!("{} players; their host's agent knows who they are", relay.players());
                 request.answer.finish(Ok(text)).await;
+            }
+            Asked::Bans(_) => {
+                let text = "a relay's bans are changed by `spawnpoint relay ban` and `unban`, and shown by `bans`";
+                request.answer.finish(Err(text.to_owned())).await;
             }
             Asked::Drain(deadline) => {
                 asked = deadline;

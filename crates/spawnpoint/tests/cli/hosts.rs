@@ -1,6 +1,6 @@
 //! Managing hosts while the relay runs.
 
-use crate::harness::{Relay, echo, play, run, stdout};
+use crate::harness::{Relay, assert_fails, echo, play, run, stdout};
 
 #[test]
 fn an_invite_is_one_line_and_nothing_else() {
@@ -77,4 +77,64 @@ fn a_rotated_invite_replaces_the_old_one() {
     assert!(said.contains("does not know the invite's token"), "{said}");
     let mut agent = relay.agent(home.path(), &[new.trim(), "tcp:9"]);
     agent.event("ready");
+}
+
+#[test]
+fn bans_are_set_at_home_and_by_the_operator_and_shown_to_both() {
+    let relay = Relay::start();
+    let invite = relay.invite("desk", &[]);
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    let state = state.to_str().unwrap();
+    let mut agent = relay.agent(
+        home.path(),
+        &["--state-dir", state, &invite, &format!("game=tcp:{}", echo())],
+    );
+    agent.event("ready");
+    let at_home = |words: &[&str]| run(home.path(), &[&["agent"], words, &["--state-dir", state]].concat());
+    let at_relay = |words: &[&str]| run(relay.home.path(), &[&["relay"], words].concat());
+    let said = stdout(&at_home(&[
+        "ban",
+        "203.0.113.7",
+        "--for",
+        "2h",
+        "--reason",
+        "griefing again",
+    ]));
+    assert!(
+        said.contains("203.0.113.7 is banned from this host's tunnels for 2 h"),
+        "{said}"
+    );
+    stdout(&at_relay(&["ban", "198.51.100.0/24", "--reason", "scanner"]));
+    let (own, all) = (stdout(&at_home(&["bans"])), stdout(&at_relay(&["bans"])));
+    assert!(
+        own.contains("203.0.113.7/32") && own.contains("griefing again") && !own.contains("198.51"),
+        "{own}"
+    );
+    for word in [
+        "203.0.113.7/32",
+        "desk",
+        "host",
+        "198.51.100.0/24",
+        "for good",
+        "operator",
+        "scanner",
+    ] {
+        assert!(all.contains(word), "no `{word}` in {all}");
+    }
+    assert_fails(&at_home(&["unban", "198.51.100.0/24"]), 1, &["not banned by this host"]);
+    assert_fails(
+        &at_relay(&["unban", "203.0.113.7"]),
+        1,
+        &["is not banned there", "--host NAME"],
+    );
+    assert_fails(
+        &at_home(&["ban", "everybody"]),
+        1,
+        &["`everybody` is no address or prefix"],
+    );
+    stdout(&at_home(&["unban", "203.0.113.7"]));
+    stdout(&at_relay(&["unban", "198.51.100.0/24"]));
+    assert!(stdout(&at_home(&["bans"])).contains("nobody is banned"));
+    assert!(stdout(&at_relay(&["bans"])).contains("nobody is banned"));
 }

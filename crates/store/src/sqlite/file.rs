@@ -70,6 +70,18 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE hosts ADD COLUMN caps TEXT NOT NULL DEFAULT '';
 ",
+    "
+    ALTER TABLE hosts ADD COLUMN lists TEXT NOT NULL DEFAULT '';
+    CREATE TABLE bans (
+        host INTEGER NOT NULL,
+        prefix TEXT NOT NULL,
+        until INTEGER,
+        created INTEGER NOT NULL,
+        banned_by TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (host, prefix)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Opens the file at `path`, checked and up to date.

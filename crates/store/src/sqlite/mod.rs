@@ -8,6 +8,7 @@
 //! it every few hundred milliseconds costs nothing. SQLite leaves a connection's own writes out of that number, which is why reads and writes share
 //! one connection here: the relay is never woken by its own touches and reservations.
 
+mod ban;
 mod entry;
 mod file;
 mod name;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params, params};
 use spawnpoint_core::grant::{Grant, UnixTime};
 use spawnpoint_core::hostname::Pattern;
@@ -25,7 +27,7 @@ use spawnpoint_core::port::PortSet;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
 
-use crate::{ClaimError, Directory, Entry, Host, HostId, Reservation, ReserveError, Result, StoreError};
+use crate::{Ban, ClaimError, Directory, Entry, Host, HostId, Reservation, ReserveError, Result, StoreError};
 use row::Columns;
 
 /// Longer than any transaction of ours on a slow disk; short enough that a stuck process becomes a message and not a hang.
@@ -174,17 +176,17 @@ impl Directory for SqliteDirectory {
             let fail = |error| self.fail(error);
             let mut insert = transaction
                 .prepare_cached(
-                    "INSERT INTO hosts (name, token, token_prefix, protocols, ports, hostnames, max_players, caps, expires, created)
-                     VALUES (:name, :token, :prefix, :protocols, :ports, :hostnames, :max_players, :caps, :expires, :now)
+                    "INSERT INTO hosts (name, token, token_prefix, protocols, ports, hostnames, max_players, caps, lists, expires, created)
+                     VALUES (:name, :token, :prefix, :protocols, :ports, :hostnames, :max_players, :caps, :lists, :expires, :now)
                      ON CONFLICT (name) DO UPDATE SET token = :token, token_prefix = :prefix, protocols = :protocols, ports = :ports,
-                         hostnames = :hostnames, max_players = :max_players, caps = :caps, expires = :expires, revoked = NULL
+                         hostnames = :hostnames, max_players = :max_players, caps = :caps, lists = :lists, expires = :expires, revoked = NULL
                      RETURNING id",
                 )
                 .map_err(fail)?;
             let id = insert.query_row(
                 named_params! {
                     ":name": name.as_str(), ":token": token.as_bytes(), ":prefix": row::prefix(token), ":protocols": columns.protocols,
-                    ":ports": columns.ports, ":hostnames": columns.hostnames, ":max_players": columns.max_players, ":caps": columns.caps,
+                    ":ports": columns.ports, ":hostnames": columns.hostnames, ":max_players": columns.max_players, ":caps": columns.caps, ":lists": columns.lists,
                     ":expires": columns.expires, ":now": row::to_seconds(now),
                 },
                 |row| row.get(0),
@@ -238,8 +240,8 @@ impl Directory for SqliteDirectory {
         self.change_live(name, |transaction, id| {
             name::restrict(transaction, id, grant)?;
             transaction
-                .prepare_cached("UPDATE hosts SET protocols = ?, ports = ?, hostnames = ?, max_players = ?, caps = ?, expires = ? WHERE id = ?")?
-                .execute(params![columns.protocols, columns.ports, columns.hostnames, columns.max_players, columns.caps, columns.expires, id])
+                .prepare_cached("UPDATE hosts SET protocols = ?, ports = ?, hostnames = ?, max_players = ?, caps = ?, lists = ?, expires = ? WHERE id = ?")?
+                .execute(params![columns.protocols, columns.ports, columns.hostnames, columns.max_players, columns.caps, columns.lists, columns.expires, id])
         })
     }
 
@@ -393,6 +395,25 @@ impl Directory for SqliteDirectory {
                 .map_err(|error| self.fail(error))?;
             Ok(released > 0)
         })
+    }
+
+    fn ban(&self, ban: &Ban, now: UnixTime) -> Result<()> {
+        self.write(Change::Host, |transaction| {
+            match ban::set(transaction, ban, now).map_err(|error| self.fail(error))? {
+                true => Ok(()),
+                false => Err(StoreError::TooManyBans),
+            }
+        })
+    }
+
+    fn lift(&self, host: Option<HostId>, prefix: &IpNet) -> Result<bool> {
+        self.write(Change::Host, |transaction| {
+            ban::lift(transaction, host, &prefix.to_string()).map_err(|error| self.fail(error))
+        })
+    }
+
+    fn bans(&self) -> Result<Vec<Ban>> {
+        ban::all(&self.state().connection, &self.path)
     }
 
     fn setting(&self, key: &str) -> Result<Option<String>> {

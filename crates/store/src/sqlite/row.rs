@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 
+use ipnet::IpNet;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
+use spawnpoint_core::access::{Lists, parse_prefix};
 use spawnpoint_core::grant::{Caps, Grant, PortRule, ProtocolSet, Rates, UnixTime};
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_proto::{NameError, Protocol, TunnelName};
@@ -17,7 +19,7 @@ use crate::{Host, HostId, Result, StoreError};
 
 /// The columns of a host, in the order in which [`HostRow::read`] takes them.
 pub(super) const HOST_COLUMNS: &str =
-    "id, name, token, protocols, ports, hostnames, max_players, caps, expires, created, revoked, last_seen";
+    "id, name, token, protocols, ports, hostnames, max_players, caps, lists, expires, created, revoked, last_seen";
 
 /// What stands in `ports` for a host that may have any port of the pool.
 const POOL: &str = "pool";
@@ -45,11 +47,12 @@ impl HostRow {
                 hostnames: row.get(5)?,
                 max_players: row.get(6)?,
                 caps: row.get(7)?,
-                expires: row.get(8)?,
+                lists: row.get(8)?,
+                expires: row.get(9)?,
             },
-            created: row.get(9)?,
-            revoked: row.get(10)?,
-            last_seen: row.get(11)?,
+            created: row.get(10)?,
+            revoked: row.get(11)?,
+            last_seen: row.get(12)?,
         })
     }
 
@@ -76,6 +79,8 @@ pub(super) struct Columns {
     pub(super) max_players: Option<u32>,
     /// JSON, empty when nothing is said.
     pub(super) caps: String,
+    /// JSON, empty when nothing is said.
+    pub(super) lists: String,
     pub(super) expires: Option<i64>,
 }
 
@@ -100,6 +105,7 @@ impl Columns {
                 .join(","),
             max_players: grant.caps.players.map(NonZeroU32::get),
             caps: AllCaps::write(grant),
+            lists: AllLists::write(grant),
             expires: grant.expires.map(to_seconds),
         }
     }
@@ -119,6 +125,7 @@ impl Columns {
             .transpose()?;
         let by_name = |(name, caps): (String, CapsRow)| Ok((name.parse::<TunnelName>()?, caps.into()));
         let tunnel_caps: Result<BTreeMap<_, _>, NameError> = tunnels.into_iter().map(by_name).collect();
+        let (lists, tunnel_lists) = AllLists::read(&self.lists).map_err(|why| format!("lists: {why}"))?;
         Ok(Grant {
             protocols: protocols.map_err(|error| format!("protocols: {error}"))?,
             ports,
@@ -126,6 +133,8 @@ impl Columns {
             hostnames: parts(&self.hostnames).filter_map(|name| name.parse().ok()).collect(),
             caps: Caps { players, ..own.into() },
             tunnel_caps: tunnel_caps.map_err(|error| format!("caps: {error}"))?,
+            lists,
+            tunnel_lists,
             expires: self.expires.map(from_seconds),
         })
     }
@@ -181,6 +190,72 @@ impl AllCaps {
             "" => Ok(Self::default()),
             text => serde_json::from_str(text).map_err(|error| format!("caps: {error}")),
         }
+    }
+}
+
+/// What stands in `lists`: the host's own, and those of its tunnels.
+#[derive(Default, Serialize, Deserialize)]
+struct AllLists {
+    #[serde(flatten)]
+    own: ListsRow,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tunnels: BTreeMap<String, ListsRow>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct ListsRow {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    allow: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    deny: Vec<String>,
+}
+
+impl AllLists {
+    fn write(grant: &Grant) -> String {
+        if grant.lists.is_empty() && grant.tunnel_lists.is_empty() {
+            return String::new();
+        }
+        let tunnels = grant.tunnel_lists.iter();
+        let all = Self {
+            own: ListsRow::of(&grant.lists),
+            tunnels: tunnels
+                .map(|(name, lists)| (name.to_string(), ListsRow::of(lists)))
+                .collect(),
+        };
+        serde_json::to_string(&all).unwrap_or_default()
+    }
+
+    fn read(text: &str) -> Result<(Lists, BTreeMap<TunnelName, Lists>), String> {
+        let all: Self = match text {
+            "" => Self::default(),
+            text => serde_json::from_str(text).map_err(|error| error.to_string())?,
+        };
+        let by_name = |(name, lists): (String, ListsRow)| {
+            let name = name.parse::<TunnelName>().map_err(|error| error.to_string())?;
+            Ok((name, lists.lists()?))
+        };
+        let tunnels: Result<BTreeMap<_, _>, String> = all.tunnels.into_iter().map(by_name).collect();
+        Ok((all.own.lists()?, tunnels?))
+    }
+}
+
+impl ListsRow {
+    fn of(lists: &Lists) -> Self {
+        let texts = |prefixes: &[IpNet]| prefixes.iter().map(ToString::to_string).collect();
+        Self {
+            allow: texts(&lists.allow),
+            deny: texts(&lists.deny),
+        }
+    }
+
+    fn lists(self) -> Result<Lists, String> {
+        let prefixes = |texts: Vec<String>| -> Result<Vec<IpNet>, String> {
+            texts.iter().map(|text| parse_prefix(text)).collect()
+        };
+        Ok(Lists {
+            allow: prefixes(self.allow)?,
+            deny: prefixes(self.deny)?,
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::num::NonZeroU32;
 
+use spawnpoint_core::access::{Lists, parse_prefix};
 use spawnpoint_core::grant::{Caps, PortRule, Rates};
 
 use super::*;
@@ -30,6 +31,18 @@ fn a_host_is_found_by_token_number_and_name_with_all_it_was_given() {
                     packets: Some(500),
                 },
                 ..Caps::default()
+            },
+        )]
+        .into(),
+        lists: Lists {
+            allow: vec!["10.0.0.0/8".parse().unwrap()],
+            deny: vec!["2001:db8::/32".parse().unwrap()],
+        },
+        tunnel_lists: [(
+            "minecraft".parse().unwrap(),
+            Lists {
+                allow: Vec::new(),
+                deny: vec!["10.1.0.0/16".parse().unwrap()],
             },
         )]
         .into(),
@@ -244,4 +257,69 @@ fn the_version_moves_with_hosts_and_with_others_but_not_with_routine() {
     assert_eq!(store.version().unwrap(), foreign);
     assert!(store.revoke(&name("ghost"), NOW).is_err());
     assert_eq!(store.version().unwrap(), foreign, "a change that failed");
+}
+
+#[test]
+fn bans_are_kept_by_host_and_prefix_until_they_end_or_are_lifted() {
+    let (_dir, store) = open();
+    let desk = host(&store, "desk", 1);
+    let ban = |host, prefix: &str, until: Option<u64>| Ban {
+        host,
+        prefix: parse_prefix(prefix).unwrap(),
+        until: until.map(UnixTime),
+        created: NOW,
+        by: if host.is_some() {
+            BannedBy::Host
+        } else {
+            BannedBy::Operator
+        },
+        reason: "griefing".to_owned(),
+    };
+    let before = store.version().unwrap();
+    let all = [
+        ban(None, "198.51.100.0/24", None),
+        ban(Some(desk), "198.51.100.0/24", Some(NOW.0 + 60)),
+        ban(Some(desk), "2001:db8::/64", None),
+    ];
+    all.iter().for_each(|ban| store.ban(ban, NOW).unwrap());
+    assert!(store.version().unwrap() > before);
+    let mut found = store.bans().unwrap();
+    found.sort_by_key(|ban| (ban.host, ban.prefix));
+    assert_eq!(found, all);
+    // The same prefix anew replaces what was there.
+    store.ban(&ban(None, "198.51.100.77/24", Some(NOW.0 + 5)), NOW).unwrap();
+    assert_eq!(store.bans().unwrap().len(), 3);
+    assert!(store.lift(Some(desk), &parse_prefix("2001:db8::/64").unwrap()).unwrap());
+    assert!(!store.lift(Some(desk), &parse_prefix("2001:db8::/64").unwrap()).unwrap());
+    // What has ended goes with the next one.
+    store
+        .ban(&ban(Some(desk), "192.0.2.1", None), UnixTime(NOW.0 + 100))
+        .unwrap();
+    assert_eq!(store.bans().unwrap().len(), 1);
+}
+
+#[test]
+fn a_host_cannot_fill_the_directory_with_bans() {
+    let (_dir, store) = open();
+    let desk = host(&store, "desk", 1);
+    let ban = |host, number: u32| Ban {
+        host,
+        prefix: std::net::IpAddr::from(number.to_be_bytes()).into(),
+        until: None,
+        created: NOW,
+        by: BannedBy::Host,
+        reason: String::new(),
+    };
+    rusqlite::Connection::open(store.path())
+        .unwrap()
+        .execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+             INSERT INTO bans SELECT 1, '10.0.' || (i / 256) || '.' || (i % 256) || '/32', NULL, 1, 'host', '' FROM n;",
+        )
+        .unwrap();
+    assert!(matches!(
+        store.ban(&ban(Some(desk), 7), NOW),
+        Err(StoreError::TooManyBans)
+    ));
+    store.ban(&ban(None, 7), NOW).unwrap();
 }

@@ -1,0 +1,240 @@
+//! Who offends again and again, and for how long they stay out.
+//!
+//! Each offence of a prefix (IPv4 /32, IPv6 /64) has a weight; what has added up fades away within minutes. Above a threshold the prefix is to be banned, for longer each time, up to a
+//! ceiling, and a day of good behaviour halves nothing but takes one step back. Whoever is only busy offends nobody: what counts here is said by whoever saw it, of addresses that are
+//! known to be real.
+//!
+//! The book is bounded: when it is full of prefixes that still matter, further ones are not written down, and none is forgotten for them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use spawnpoint_proto::Time;
+
+use crate::admission::prefix_of;
+
+/// What somebody did.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Offence {
+    /// An agent showed a token that nobody has.
+    FailedToken,
+    /// An agent's connection broke the protocol, or said nothing.
+    BadHandshake,
+    /// A player said nothing that makes sense, or nothing at all, where something was to be said.
+    BadHello,
+    /// A player came far too often.
+    Rate,
+}
+
+impl Offence {
+    /// The word used in logs and lists.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FailedToken => "failed_token",
+            Self::BadHandshake => "bad_handshake",
+            Self::BadHello => "bad_hello",
+            Self::Rate => "rate",
+        }
+    }
+
+    /// How much it weighs; [`THRESHOLD`] is one too many.
+    const fn weight(self) -> f64 {
+        match self {
+            Self::FailedToken => 20.0,
+            Self::BadHandshake => 10.0,
+            Self::BadHello => 5.0,
+            Self::Rate => 0.19,
+        }
+    }
+}
+
+/// What adds up to a ban: five tokens, ten handshakes, twenty hellos or five hundred refusals in a short time, of which a little may have faded.
+const THRESHOLD: f64 = 96.0;
+
+/// What has added up is half as much after this.
+const HALF_LIFE: Duration = Duration::from_secs(120);
+
+/// Each ban is so many times as long as the one before.
+const GROWTH: u32 = 4;
+
+/// So long without a ban makes the next one a step shorter.
+const FORGIVEN: Duration = Duration::from_secs(24 * 3_600);
+
+/// Prefixes in the book at most.
+const MOST: usize = 65_536;
+
+/// How long bans last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sentences {
+    /// The first.
+    pub first: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+/// The book of offences.
+#[derive(Debug, Default)]
+pub struct Offences {
+    records: HashMap<IpAddr, Record>,
+    next_prune: Time,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    score: f64,
+    at: Time,
+    /// Bans so far, less what was forgiven.
+    bans: u32,
+    banned_at: Time,
+}
+
+impl Record {
+    fn fade(&mut self, now: Time) {
+        let halves = now.since(self.at).as_secs_f64() / HALF_LIFE.as_secs_f64();
+        self.score *= (-halves).exp2();
+        self.at = self.at.max(now);
+        while self.bans > 0 && now.since(self.banned_at) >= FORGIVEN {
+            self.bans -= 1;
+            self.banned_at = self.banned_at + FORGIVEN;
+        }
+    }
+}
+
+impl Offences {
+    /// Somebody at `ip` has offended; returns for how long their prefix is to be banned, if this was one too many.
+    pub fn note(&mut self, now: Time, ip: IpAddr, offence: Offence, sentences: Sentences) -> Option<Duration> {
+        let prefix = prefix_of(ip);
+        if self.records.len() >= MOST && !self.records.contains_key(&prefix) {
+            self.prune(now);
+            if self.records.len() >= MOST {
+                return None;
+            }
+        }
+        let record = self.records.entry(prefix).or_insert(Record {
+            at: now,
+            ..Record::default()
+        });
+        record.fade(now);
+        record.score += offence.weight();
+        if record.score < THRESHOLD {
+            return None;
+        }
+        let times = GROWTH.checked_pow(record.bans.min(16)).unwrap_or(u32::MAX);
+        let lasts = sentences.first.saturating_mul(times).min(sentences.longest);
+        record.score = 0.0;
+        record.bans += 1;
+        // What comes while the ban is on finds nobody who listens; good behaviour begins after it.
+        record.banned_at = now + lasts;
+        Some(lasts)
+    }
+
+    /// Prefixes in the book.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether nobody is in the book.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Forgets those of whom nothing matters any more, once a second at most.
+    fn prune(&mut self, now: Time) {
+        if now >= self.next_prune {
+            self.next_prune = now + Duration::from_secs(1);
+            self.records.retain(|_, record| {
+                record.fade(now);
+                record.score >= 1.0 || record.bans > 0
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SENTENCES: Sentences = Sentences {
+        first: Duration::from_secs(60),
+        longest: Duration::from_secs(24 * 3_600),
+    };
+
+    fn at(secs: u64) -> Time {
+        Time::new(Duration::from_secs(secs))
+    }
+
+    fn ip(number: u32) -> IpAddr {
+        IpAddr::from(number.to_be_bytes())
+    }
+
+    /// Offends until there is a ban; how often, and how long it is.
+    fn until_banned(book: &mut Offences, now: Time, who: IpAddr, offence: Offence) -> (u32, Duration) {
+        for count in 1..10_000 {
+            if let Some(lasts) = book.note(now, who, offence, SENTENCES) {
+                return (count, lasts);
+            }
+        }
+        panic!("never banned")
+    }
+
+    #[test]
+    fn bans_grow_to_a_ceiling_and_a_day_of_good_behaviour_takes_a_step_back() {
+        let mut book = Offences::default();
+        let mut now = at(0);
+        let mut lengths = Vec::new();
+        for _ in 0..7 {
+            let (count, lasts) = until_banned(&mut book, now, ip(1), Offence::FailedToken);
+            assert_eq!(count, 5);
+            lengths.push(lasts.as_secs());
+            now = now + lasts;
+        }
+        assert_eq!(lengths, [60, 240, 960, 3_840, 15_360, 61_440, 86_400]);
+        // Four days of good behaviour: seven bans are as three.
+        now = now + Duration::from_secs(4 * 86_400);
+        assert_eq!(
+            until_banned(&mut book, now, ip(1), Offence::FailedToken).1.as_secs(),
+            3_840
+        );
+        assert_eq!(
+            until_banned(&mut book, now, ip(2), Offence::FailedToken).1.as_secs(),
+            60
+        );
+    }
+
+    #[test]
+    fn now_and_then_is_no_offence() {
+        let mut book = Offences::default();
+        for minute in 0..10_000 {
+            assert_eq!(book.note(at(minute * 60), ip(1), Offence::FailedToken, SENTENCES), None);
+        }
+    }
+
+    #[test]
+    fn what_weighs_less_takes_more_of_it() {
+        let count = |offence| until_banned(&mut Offences::default(), at(0), ip(1), offence).0;
+        assert_eq!(count(Offence::BadHandshake), 10);
+        assert_eq!(count(Offence::BadHello), 20);
+        assert!((500..=510).contains(&count(Offence::Rate)));
+    }
+
+    #[test]
+    fn a_full_book_forgets_nobody_who_matters() {
+        let mut book = Offences::default();
+        let culprit = ip(u32::MAX);
+        for _ in 0..4 {
+            assert_eq!(book.note(at(0), culprit, Offence::FailedToken, SENTENCES), None);
+        }
+        for number in 0..200_000 {
+            book.note(at(1), ip(number), Offence::FailedToken, SENTENCES);
+        }
+        assert!(book.len() <= MOST);
+        assert!(book.note(at(2), culprit, Offence::FailedToken, SENTENCES).is_some());
+        // An hour later there is room again.
+        for number in 300_000..300_004 {
+            book.note(at(3_600), ip(number), Offence::FailedToken, SENTENCES);
+        }
+        assert!(book.len() < 10, "{}", book.len());
+    }
+}

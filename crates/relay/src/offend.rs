@@ -1,0 +1,93 @@
+//! Offences of players and agents, and the bans that they bring.
+//!
+//! Whoever sees an offence says so and goes on; the ban is written to the directory by a task of its own, so that it outlives a restart and is seen by whoever looks.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use spawnpoint_core::admission::prefix_of;
+use spawnpoint_core::grant::UnixTime;
+use spawnpoint_core::offences::{Offence, Offences};
+use spawnpoint_net::unix_now;
+use spawnpoint_ops::{Event, describe};
+use spawnpoint_store::{Ban, BannedBy};
+use tokio::sync::mpsc;
+
+use crate::access;
+use crate::context::Context;
+
+/// Bans that may wait to be written; what comes when it is full offends again.
+const WAITING: usize = 256;
+
+/// The length of the prefix that is banned for an address.
+const LENGTHS: (u8, u8) = (32, 64);
+
+/// The book, and where its sentences go.
+#[derive(Debug)]
+pub(crate) struct Book {
+    offences: Mutex<Offences>,
+    sentences: mpsc::Sender<Ban>,
+}
+
+impl Book {
+    /// An empty book, and the bans that it brings.
+    pub fn new() -> (Self, mpsc::Receiver<Ban>) {
+        let (sentences, bans) = mpsc::channel(WAITING);
+        let book = Self {
+            offences: Mutex::default(),
+            sentences,
+        };
+        (book, bans)
+    }
+}
+
+impl Context {
+    /// Somebody at `ip`, which is their own address, has offended. Immune addresses and those of agents that were welcomed are not banned for it.
+    pub fn offend(&self, ip: IpAddr, offence: Offence) {
+        let Some(sentences) = self.config().guard.bans else {
+            return;
+        };
+        let now = self.clock.now();
+        if self.access().is_immune(ip) || self.door.is_known(now, ip) {
+            return;
+        }
+        let mut offences = self.book.offences.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(lasts) = offences.note(now, ip, offence, sentences) else {
+            return;
+        };
+        drop(offences);
+        let (created, network) = (unix_now(), prefix_of(ip));
+        let length = if network.is_ipv4() { LENGTHS.0 } else { LENGTHS.1 };
+        let Ok(prefix) = ipnet::IpNet::new(network, length) else {
+            return;
+        };
+        // A full queue is a directory that does not keep up.
+        let _ = self.book.sentences.try_send(Ban {
+            host: None,
+            prefix,
+            until: Some(UnixTime(created.0 + lasts.as_secs().max(1))),
+            created,
+            by: BannedBy::Relay,
+            reason: offence.as_str().to_owned(),
+        });
+    }
+}
+
+/// Writes bans to the directory, as long as it is polled.
+pub(crate) async fn write(context: Arc<Context>, mut bans: mpsc::Receiver<Ban>) {
+    while let Some(ban) = bans.recv().await {
+        let lasts_s = ban.until.map(|until| until.0.saturating_sub(ban.created.0));
+        tracing::warn!(prefix = %ban.prefix, reason = ban.reason, lasts_s, "banned for repeated offences");
+        context.events.emit(Event::Banned {
+            host: None,
+            prefix: ban.prefix.to_string(),
+            by: ban.by.as_str(),
+            reason: ban.reason.clone(),
+            lasts_s,
+        });
+        if let Err(error) = context.hosts.ban(ban).await {
+            tracing::error!(error = %describe(&error), "a ban could not be written");
+        }
+        access::refresh(&context).await;
+    }
+}
