@@ -72,7 +72,8 @@ fn control_messages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("control round trip");
     let hello = Message::Hello(Hello {
         versions: vec![1],
-        token: Token::new([1; 32]),
+        token: Some(Token::new([1; 32])),
+        proof: None,
         agent: AgentId([2; 16]),
         software: "spawnpoint 0.1.0".to_owned(),
         tunnels: vec![request("minecraft", Protocol::Tcp), request("bedrock", Protocol::Udp)],

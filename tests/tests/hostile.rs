@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
+use spawnpoint_core::token::{SecretHash, prove};
+use spawnpoint_ops::Event;
 use spawnpoint_proto::control::{Hello, Message, Reject, TunnelRemove};
 use spawnpoint_proto::frame::{Frame, MAX_FRAME};
-use spawnpoint_proto::{AgentId, CloseCode, Invite, RejectCode, Token};
+use spawnpoint_proto::{AgentId, CloseCode, Invite, RejectCode, Token, TokenProof};
 use spawnpoint_tests::{Lab, loopback, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -65,7 +67,8 @@ impl Rogue {
     async fn hello(&mut self, change: impl FnOnce(&mut Hello)) {
         let mut hello = Hello {
             versions: vec![1],
-            token: Token::new([0; 32]),
+            token: Some(Token::new([0; 32])),
+            proof: None,
             agent: AgentId([0; 16]),
             software: "rogue".into(),
             tunnels: Vec::new(),
@@ -211,7 +214,7 @@ async fn an_agent_of_another_version_is_told_both_versions() {
     rogue
         .hello(|hello| {
             hello.versions = vec![9];
-            hello.token = token;
+            hello.token = Some(token);
         })
         .await;
     let Message::Reject(Reject { code, text }) = rogue.answer().await else {
@@ -227,7 +230,7 @@ async fn a_welcomed_agent_that_breaks_the_protocol_loses_its_link_and_nobody_els
     let invite = bystander.lab.invite("rogue");
     let mut rogue = Rogue::connect(&invite).await;
     let token = invite.token.clone();
-    rogue.hello(|hello| hello.token = token).await;
+    rogue.hello(|hello| hello.token = Some(token)).await;
     assert!(matches!(rogue.answer().await, Message::Welcome(_)));
     // A kind that nobody knows yet is answered politely, and datagrams of flows that never were are passed over.
     let mut wire = BytesMut::new();
@@ -306,7 +309,7 @@ async fn packets_from_a_made_up_address_do_not_lock_its_owner_out() {
     }
     let mut real = Rogue::connect_from(owner, &invite).await.expect("the owner gets in");
     let token = invite.token.clone();
-    real.hello(|hello| hello.token = token).await;
+    real.hello(|hello| hello.token = Some(token)).await;
     assert!(matches!(real.answer().await, Message::Welcome(_)));
     bystander.is_undisturbed().await;
 }
@@ -317,7 +320,7 @@ async fn an_agent_that_asks_without_end_loses_its_link() {
     let invite = bystander.lab.invite("rogue");
     let mut rogue = Rogue::connect(&invite).await;
     let token = invite.token.clone();
-    rogue.hello(|hello| hello.token = token).await;
+    rogue.hello(|hello| hello.token = Some(token)).await;
     assert!(matches!(rogue.answer().await, Message::Welcome(_)));
     let mut wire = BytesMut::new();
     let remove = TunnelRemove {
@@ -371,7 +374,7 @@ async fn whoever_tries_tokens_is_locked_out_and_nobody_else() {
     while let Some(mut rogue) = Rogue::connect_within(local(1), &invite).await {
         tries += 1;
         assert!(tries < 100, "tokens can be tried without end");
-        rogue.hello(|hello| hello.token = Token::new([tries; 32])).await;
+        rogue.hello(|hello| hello.token = Some(Token::new([tries; 32]))).await;
         let _ = soon("the rogue is told", rogue.recv.read_chunk(1000, true)).await;
     }
     assert!(tries >= 5, "banned after {tries}");
@@ -380,7 +383,67 @@ async fn whoever_tries_tokens_is_locked_out_and_nobody_else() {
     assert_eq!(bans[0].1.reason, "failed_token");
     let mut real = Rogue::connect_from(local(2), &invite).await.unwrap();
     let token = invite.token.clone();
-    real.hello(|hello| hello.token = token).await;
+    real.hello(|hello| hello.token = Some(token)).await;
     assert!(matches!(real.answer().await, Message::Welcome(_)));
     bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_is_worth_nothing_on_another_connection() {
+    let mut bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let first = Rogue::connect(&invite).await;
+    let proof = prove(&invite.token, &spawnpoint_net::binding(&first.connection).unwrap());
+    let hello = |hello: &mut Hello| (hello.token, hello.proof) = (None, Some(proof));
+    // Somebody who has seen it says the same.
+    let mut replay = Rogue::connect(&invite).await;
+    replay.hello(hello).await;
+    let Message::Reject(Reject { code, .. }) = replay.answer().await else {
+        panic!("replayed")
+    };
+    assert_eq!(code, RejectCode::UnknownToken);
+    let mut own = first;
+    own.hello(hello).await;
+    assert!(matches!(own.answer().await, Message::Welcome(_)));
+    // Who has read the directory, and so the hash, has nothing to show either.
+    let mut thief = Rogue::connect(&invite).await;
+    let hash = SecretHash::of_token(&invite.token);
+    let forged = TokenProof {
+        id: hash.id(),
+        masked: *hash.as_bytes(),
+    };
+    thief
+        .hello(|hello| (hello.token, hello.proof) = (None, Some(forged)))
+        .await;
+    assert!(matches!(thief.answer().await, Message::Reject(_)));
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_invite_in_two_networks_is_told_to_the_operator() {
+    let bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("shared");
+    let agent = async |local: [u8; 4], number: u8| {
+        let mut agent = Rogue::connect_from((local, 0).into(), &invite).await.unwrap();
+        let token = invite.token.clone();
+        agent
+            .hello(|hello| (hello.token, hello.agent) = (Some(token), AgentId([number; 16])))
+            .await;
+        assert!(matches!(agent.answer().await, Message::Welcome(_)));
+        agent
+    };
+    let shared = || bystander.lab.metric("relay_shared_tokens_total");
+    let _first = agent([127, 0, 8, 1], 1).await;
+    // In the same network it is another machine of the same home.
+    let _second = agent([127, 0, 8, 2], 2).await;
+    assert_eq!(shared(), 0.0);
+    let _elsewhere = agent([127, 0, 9, 1], 3).await;
+    let pick = |event: &Event| match event {
+        Event::SharedToken { host, peers } => Some((host.clone(), peers.map(|peer| peer.ip().to_string()))),
+        _ => None,
+    };
+    let (host, peers) = bystander.lab.heard.wait("the operator is told", pick).await;
+    assert_eq!(host, "shared");
+    assert!(peers[0].starts_with("127.0.8.") && peers[1] == "127.0.9.1", "{peers:?}");
+    assert_eq!(shared(), 1.0);
 }

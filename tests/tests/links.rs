@@ -167,7 +167,14 @@ async fn a_revoked_host_is_out_within_a_second_with_its_players() {
     let mut player = play(host.public("game").await).await;
     let mut neighbour = play(other.public("game").await).await;
     lab.office().revoke(&"desk".parse().unwrap()).unwrap();
+    let before = std::time::Instant::now();
     is_over(&mut player).await;
+    // The directory is looked at every 250 ms.
+    let lasted = before.elapsed();
+    assert!(
+        lasted < Duration::from_secs(1),
+        "a revoked host was here for {lasted:?}"
+    );
     let GiveUp::Rejected { code, .. } = host.gave_up().await else {
         panic!("another reason")
     };
@@ -190,7 +197,7 @@ async fn a_rotated_token_ends_the_old_one_and_the_new_one_has_the_same_address()
     let tunnel = format!("game=tcp:{echo}");
     let mut host = lab.host("desk", &[&tunnel]).await;
     let public = host.public("game").await;
-    let invite = lab.office().rotate(&"desk".parse().unwrap(), None).unwrap();
+    let invite = lab.office().rotate(&"desk".parse().unwrap(), None, None).unwrap();
     assert!(matches!(
         host.gave_up().await,
         GiveUp::Rejected {
@@ -208,6 +215,68 @@ async fn a_rotated_token_ends_the_old_one_and_the_new_one_has_the_same_address()
     ));
     let new = Host::start(invite, &[&tunnel]);
     assert_eq!(new.public("game").await, public);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_grace_both_tokens_work_until_it_is_over_and_both_sides_are_warned() {
+    let (lab, echo) = (Lab::start().await, origins::echo().await);
+    let tunnels = [format!("game=tcp:{echo}"), format!("other=tcp:{echo}")];
+    let mut old = lab.host("desk", &[&tunnels[0]]).await;
+    let mut player = play(old.public("game").await).await;
+    let grace = Some(Duration::from_secs(4));
+    let invite = lab.office().rotate(&"desk".parse().unwrap(), None, grace).unwrap();
+    let warned = |event: &Event| match event {
+        Event::Notice { text } => Some(text.clone()),
+        _ => None,
+    };
+    let text = old.heard.wait("the old agent is warned", warned).await;
+    assert!(
+        text.contains("was replaced by another") && text.contains("start the agent with the new one"),
+        "{text}"
+    );
+    let told = |event: &Event| match event {
+        Event::Expiring { host, reason, left_s } => Some((host.clone(), *reason, *left_s <= 4)),
+        _ => None,
+    };
+    let told = lab.heard.wait("the operator is warned", told).await;
+    assert_eq!(told, ("desk".to_owned(), "old_token", true));
+    let new = Host::start(invite, &[&tunnels[1]]);
+    let _other = play(new.public("other").await).await;
+    player.write_all(b"still").await.unwrap();
+    soon("the old agent's player plays on", player.read_exact(&mut [0; 5]))
+        .await
+        .unwrap();
+    is_over(&mut player).await;
+    assert!(matches!(old.gave_up().await, GiveUp::Rejected { .. }));
+    let _again = play(new.public("other").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_ends_soon_is_told_to_both_sides_once() {
+    let (lab, echo) = (Lab::start().await, origins::echo().await);
+    let grant = Grant {
+        expires: Some(UnixTime(spawnpoint_net::unix_now().0 + 3 * 24 * 3_600)),
+        ..Grant::default()
+    };
+    let host = Host::start(lab.invite_with("desk", grant), &[&format!("game=tcp:{echo}")]);
+    let warned = |event: &Event| match event {
+        Event::Notice { text } => Some(text.clone()),
+        _ => None,
+    };
+    let text = host.heard.wait("the host is warned", warned).await;
+    assert!(
+        text.contains("ends in 2 days") || text.contains("ends in 3 days"),
+        "{text}"
+    );
+    // A change that moves nothing warns nobody again.
+    let change = GrantChange {
+        allow: Some(Vec::new()),
+        ..GrantChange::default()
+    };
+    lab.office().grant(&"desk".parse().unwrap(), change).unwrap();
+    let _player = play(host.public("game").await).await;
+    let warnings = lab.heard.count(|event| matches!(event, Event::Expiring { .. }));
+    assert_eq!(warnings, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,7 +90,7 @@ async fn an_entry_outlives_its_server_its_agent_and_the_relay() {
 }
 
 fn host_invite(lab: &Lab) -> spawnpoint_proto::Invite {
-    lab.office().rotate(&"desk".parse().unwrap(), None).unwrap()
+    lab.office().rotate(&"desk".parse().unwrap(), None, None).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

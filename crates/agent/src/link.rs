@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use quinn::Connection;
 use spawnpoint_config::tunnel::Tunnel;
+use spawnpoint_core::token::prove;
 use spawnpoint_net::{
     ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, FIRST_PLAYERS, PlayerStream, SessionEnd,
     Sessions, TaskScope, hint_rate, var,
@@ -257,9 +258,11 @@ async fn introduce(
     let (send, recv) = connection.open_bi().await.map_err(|error| closed(&error))?;
     let (mut reader, mut writer) = (ControlReader::new(recv, MAX_FRAME), ControlWriter::new(send));
     let (resume, more) = link.and_then(Link::ask_to_resume).unzip();
+    let binding = spawnpoint_net::binding(connection).map_err(|error| LinkEnd::lost(error.to_string()))?;
     let hello = Hello {
         versions: VERSIONS.to_vec(),
-        token: around.settings.invite.token.clone(),
+        token: None,
+        proof: Some(prove(&around.settings.invite.token, &binding)),
         agent: around.agent,
         software: SOFTWARE.to_owned(),
         tunnels: wanted.iter().map(request).collect(),
@@ -470,7 +473,9 @@ impl Link {
                 Ok(())
             }
             Message::Notice(notice) => {
-                tracing::info!(text = plain(&notice.text), "the relay says");
+                let text = plain(&notice.text);
+                tracing::warn!(text, "the relay says");
+                self.hall.events.emit(Event::Notice { text });
                 Ok(())
             }
             Message::Unknown(kind) => send(writer, &Message::Unsupported(Unsupported { kind })).await,

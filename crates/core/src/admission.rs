@@ -28,7 +28,7 @@ use spawnpoint_proto::Time;
 use circle::Tally;
 pub use circle::{Bounds, Circle};
 use prefix::Prefix;
-pub use prefix::prefix_of;
+pub use prefix::{network_of, prefix_of};
 pub use reason::{DenyReason, Full, Whose};
 use siege::Siege;
 

@@ -59,6 +59,18 @@ pub use succession::{Descriptors, Predecessor, Sockets, SuccessionError, Success
 pub use supervisor::{NotifyError, notify};
 pub use udp::{PacketBuffers, PacketSocket};
 
+/// What TLS exports for a connection: the same at both ends, and on no other connection.
+///
+/// # Errors
+/// When the handshake is not complete.
+pub fn binding(connection: &quinn::Connection) -> std::io::Result<[u8; 32]> {
+    let mut binding = [0; 32];
+    connection
+        .export_keying_material(&mut binding, b"EXPORTER-spawnpoint-token", b"")
+        .map_err(|_| std::io::Error::other("the connection has no keys to export"))?;
+    Ok(binding)
+}
+
 /// A code as QUIC carries it.
 pub fn var(number: u32) -> quinn::VarInt {
     quinn::VarInt::from_u32(number)

@@ -181,6 +181,27 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// The relay has words for the host.
+    Notice {
+        /// A sentence.
+        text: String,
+    },
+    /// A host's invite ends soon.
+    Expiring {
+        /// The host.
+        host: String,
+        /// `grant`, or `old_token` for one that was replaced.
+        reason: &'static str,
+        /// How many seconds are left.
+        left_s: u64,
+    },
+    /// Two agents with one host's invite are here at once, from different networks: perhaps somebody else has it too.
+    SharedToken {
+        /// The host.
+        host: String,
+        /// The agents' addresses.
+        peers: [SocketAddr; 2],
+    },
     /// Players from a prefix may not come any more.
     Banned {
         /// The host whose tunnels it is for; the whole relay when absent.

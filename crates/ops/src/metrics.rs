@@ -69,6 +69,7 @@ pub struct RelayMetrics {
     sessions_ended: Family<EndLabels, Counter>,
     bytes: Family<DirectionLabels, Counter>,
     denied: Family<ReasonLabels, Counter>,
+    shared_tokens: Counter,
     dropped: Family<DropLabels, Counter>,
     links_parked: Gauge,
     resumed: Counter,
@@ -103,6 +104,10 @@ impl Default for RelayMetrics {
             "Bytes carried, by tunnel and direction (up is from the player)"
         );
         let denied = metric!("players_denied", "Players who were not let in, by reason");
+        let shared_tokens = metric!(
+            "shared_tokens",
+            "Agents that came with an invite that another agent in another network was using"
+        );
         let dropped = metric!(
             "datagrams_dropped",
             "UDP packets that went no further, by tunnel and reason"
@@ -154,6 +159,7 @@ impl Default for RelayMetrics {
             sessions_ended,
             bytes,
             denied,
+            shared_tokens,
             dropped,
             links_parked,
             resumed,
@@ -299,6 +305,11 @@ impl RelayMetrics {
     /// A player was told an entry, or why they cannot join: in the words of the `server`, or ours for this presence.
     pub fn list_told(&self, words: &'static str) {
         self.list_told.get_or_create(&ReasonLabels { reason: words }).inc();
+    }
+
+    /// An agent came with an invite that another one, elsewhere, was using.
+    pub fn shared_token(&self) {
+        self.shared_tokens.inc();
     }
 
     /// A player was not let in.

@@ -12,8 +12,8 @@ use minicbor::{Decode, Encode};
 
 use crate::frame::{Frame, MAX_FRAME};
 use crate::{
-    AgentId, LinkId, Protocol, RefusalCode, RejectCode, ResetCode, SessionId, Ticket, Token, TunnelId, TunnelName,
-    Violation,
+    AgentId, LinkId, Protocol, RefusalCode, RejectCode, ResetCode, SessionId, Ticket, Token, TokenProof, TunnelId,
+    TunnelName, Violation,
 };
 
 /// The most tunnels that one message may name; a link has as many lanes.
@@ -65,9 +65,9 @@ pub struct Hello {
     /// Versions of the protocol that the agent speaks, best first.
     #[n(0)]
     pub versions: Vec<u16>,
-    /// The host's token.
+    /// The host's token, from agents that know no `proof`.
     #[n(1)]
-    pub token: Token,
+    pub token: Option<Token>,
     /// This agent process.
     #[n(2)]
     pub agent: AgentId,
@@ -89,6 +89,9 @@ pub struct Hello {
     /// What the agent's line takes from the relay, in bytes a second, if its owner said.
     #[n(8)]
     pub downlink: Option<u64>,
+    /// That the agent has the host's token, for this connection alone.
+    #[n(9)]
+    pub proof: Option<TokenProof>,
 }
 
 /// Which link an agent wants to go on with.

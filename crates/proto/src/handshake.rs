@@ -128,7 +128,8 @@ mod tests {
     fn hello(versions: &[u16]) -> Hello {
         Hello {
             versions: versions.to_vec(),
-            token: Token::new([1; 32]),
+            token: Some(Token::new([1; 32])),
+            proof: None,
             agent: AgentId([0; 16]),
             software: String::new(),
             tunnels: Vec::new(),

@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+use minicbor::{Decode, Encode};
+use zeroize::Zeroize;
+
 macro_rules! secret {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
-        /// `Debug` prints no byte of it and there is no `Display` or `PartialEq`: whoever compares two of them goes through a hash in constant time.
+        /// `Debug` prints no byte of it and there is no `Display` or `PartialEq`: whoever compares two of them goes through a hash in constant time. Its memory is
+        /// wiped when it is dropped.
         #[derive(Clone)]
         pub struct $name([u8; 32]);
 
@@ -19,6 +23,12 @@ macro_rules! secret {
             /// The secret itself, for hashing or sending.
             pub const fn expose(&self) -> &[u8; 32] {
                 &self.0
+            }
+        }
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                self.0.zeroize();
             }
         }
 
@@ -53,6 +63,20 @@ secret! {
 secret! {
     /// What an agent shows to take up its own link again on a new connection: 256 random bits, given in the relay's welcome.
     Ticket
+}
+
+/// What shows a relay that an agent has a token, without showing the token: it is worth nothing on another connection, nor to whoever does not know the token's hash.
+///
+/// `spawnpoint_core::token` makes and checks it.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct TokenProof {
+    /// Which of the relay's hosts this is: the first bytes of the token's hash.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub id: [u8; 8],
+    /// The token, under a mask of its hash and the connection.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub masked: [u8; 32],
 }
 
 /// The SHA-256 of a relay's certificate (DER), by which an invite pins it.

@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::port::PortSet;
-use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::unix_now;
 use spawnpoint_ops::describe;
 use spawnpoint_proto::control::TunnelRequest;
@@ -63,8 +62,8 @@ impl Hosts {
         }
     }
 
-    pub async fn by_token(&self, token: SecretHash) -> Result<Option<Host>, StoreError> {
-        self.call(move |directory| directory.host_by_token(&token)).await
+    pub async fn by_token(&self, id: [u8; 8]) -> Result<Vec<Host>, StoreError> {
+        self.call(move |directory| directory.hosts_by_token(id)).await
     }
 
     pub async fn host(&self, id: HostId) -> Result<Option<Host>, StoreError> {

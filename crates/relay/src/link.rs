@@ -26,8 +26,10 @@ use spawnpoint_net::{
     unix_now, var,
 };
 use spawnpoint_ops::{Event, describe};
-use spawnpoint_proto::control::{Delivered, GoAway, Hello, Message, Refusal, TunnelReply, TunnelRequest, Unsupported};
-use spawnpoint_proto::{CloseCode, LinkId, RefusalCode, SessionId, TunnelId, TunnelName, Violation};
+use spawnpoint_proto::control::{
+    Delivered, GoAway, Hello, Message, Notice, Refusal, TunnelReply, TunnelRequest, Unsupported,
+};
+use spawnpoint_proto::{AgentId, CloseCode, LinkId, RefusalCode, SessionId, TunnelId, TunnelName, Violation};
 use spawnpoint_store::Host;
 #[cfg(unix)]
 use tokio::sync::oneshot;
@@ -84,6 +86,8 @@ pub(crate) struct Link {
     pub sessions: Sessions,
     /// What its agent shows to take it up again.
     pub ticket: SecretHash,
+    /// Which agent it is, and the hash of the token that it has shown; nothing of one that another process had.
+    agent: Mutex<Option<(AgentId, SecretHash)>>,
     /// How long a new player waits for the agent, before being told that it is away.
     pub patience: Duration,
     carrier: Mutex<Carrier>,
@@ -131,6 +135,8 @@ pub(crate) enum Command {
     TunnelTaken(TunnelName, TunnelId),
     /// The relay goes down.
     GoAway(Duration),
+    /// Words for the host.
+    Notice(String),
     /// End now.
     Close(CloseCode),
     /// The link's agent has come on a new connection.
@@ -159,6 +165,16 @@ enum End {
 }
 
 impl Link {
+    /// This agent is at the other end, and has shown the token with this hash.
+    pub fn set_agent(&self, agent: AgentId, token: SecretHash) {
+        *self.agent.lock().unwrap_or_else(PoisonError::into_inner) = Some((agent, token));
+    }
+
+    /// Which agent is at the other end, and the hash of the token that it has shown.
+    pub fn agent(&self) -> Option<(AgentId, SecretHash)> {
+        *self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks the link task for something; a link so busy that it cannot even be asked is closed.
     pub fn command(&self, command: Command) {
         if self.commands.try_send(command).is_err() {
@@ -280,6 +296,7 @@ impl LinkTask {
             speeds: shared.speeds,
             sessions,
             ticket,
+            agent: Mutex::default(),
             patience: MAX_PATIENCE.min(context.config().links.resume_window / 2),
             carrier: Mutex::new(Carrier::Parked(tokio::time::Instant::now())),
             seats: Mutex::default(),
@@ -538,6 +555,7 @@ impl LinkTask {
                 let deadline_ms = deadline.as_millis() as u32;
                 self.send(writer, &Message::GoAway(GoAway { deadline_ms })).await
             }
+            Command::Notice(text) => self.send(writer, &Message::Notice(Notice { text })).await,
             Command::Close(code) => Err(End::Close(code)),
             Command::Arrive(arrival) if arrival.is_here() => Err(End::Superseded(arrival)),
             Command::Arrive(_) => Ok(()),

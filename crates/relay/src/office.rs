@@ -157,13 +157,20 @@ impl Office {
         Ok(invite)
     }
 
-    /// Replaces a host's token and returns the new invite; the old one is worth nothing from then on.
+    /// Replaces a host's token and returns the new invite; the old one works for another `grace`, or is worth nothing from then on.
     ///
     /// # Errors
     /// When there is no such live host.
-    pub fn rotate(&self, name: &HostName, public_host: Option<&str>) -> Result<Invite, OfficeError> {
+    pub fn rotate(
+        &self,
+        name: &HostName,
+        public_host: Option<&str>,
+        grace: Option<Duration>,
+    ) -> Result<Invite, OfficeError> {
         let invite = self.draft(public_host)?;
-        self.directory.rotate(name, &SecretHash::of_token(&invite.token))?;
+        let keep_until = grace.map(|grace| UnixTime(unix_now().0 + grace.as_secs()));
+        self.directory
+            .rotate(name, &SecretHash::of_token(&invite.token), keep_until)?;
         Ok(invite)
     }
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_config::relay::RelayConfig;
-use spawnpoint_core::admission::Circle;
+use spawnpoint_core::admission::{Circle, network_of};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::route::{self, HostNumber, OpenError, PublicPort, Return, RouteTable, TunnelSpec};
 use spawnpoint_net::BindError;
+use spawnpoint_ops::Event;
 use spawnpoint_proto::{CloseCode, Dialect, LinkId, Protocol, TunnelId, TunnelName};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -347,6 +348,7 @@ impl Supervisor {
     fn handle(&mut self, request: Request) {
         match request {
             Request::Attach(link) => {
+                self.notice_clone(&link);
                 self.book.attach(link.id, link.host, link);
             }
             Request::Detach { link, back } => {
@@ -604,6 +606,36 @@ impl Supervisor {
     #[cfg(unix)]
     pub fn adopted(&mut self) {
         self.publish();
+    }
+
+    /// Tells when a host has agents in different networks at once: the same invite is in two places.
+    fn notice_clone(&self, link: &Arc<Link>) {
+        let peer = |link: &Arc<Link>| {
+            let (connection, _) = link.connection()?;
+            connection
+                .close_reason()
+                .is_none()
+                .then(|| spawnpoint_net::canonical(connection.remote_address()))
+        };
+        let (Some(here), Some((agent, _))) = (peer(link), link.agent()) else {
+            return;
+        };
+        for (_, other) in self.book.links_of(link.host) {
+            // The same process comes again when its network changes.
+            let is_another = other.agent().is_some_and(|(other, _)| other != agent);
+            if let Some(there) = peer(other)
+                && is_another
+                && network_of(here.ip()) != network_of(there.ip())
+            {
+                tracing::warn!(host = link.host_name, %here, %there, "two agents with the same invite are here from different networks: if that is not meant so, `spawnpoint host rotate` ends both");
+                self.context.metrics.shared_token();
+                self.context.events.emit(Event::SharedToken {
+                    host: link.host_name.clone(),
+                    peers: [there, here],
+                });
+                return;
+            }
+        }
     }
 
     /// The places of a host.

@@ -10,7 +10,7 @@ use spawnpoint_core::access::Barred;
 use spawnpoint_core::admission::Permit;
 use spawnpoint_core::offences::Offence;
 use spawnpoint_core::route::HostNumber;
-use spawnpoint_core::token::SecretHash;
+use spawnpoint_core::token::{SecretHash, is_proven};
 use spawnpoint_net::{ControlError, ControlReader, ControlWriter, unix_now, var};
 use spawnpoint_ops::describe;
 use spawnpoint_proto::control::{Reject, Welcome};
@@ -130,10 +130,13 @@ impl Reception {
 
     async fn decide(&self, offered: Offered, carriage: Carriage, permit: Permit) {
         let decision = match offered.version() {
-            Ok(version) => self.authenticate(&offered).await.map(|host| (version, host)),
+            Ok(version) => {
+                let known = self.authenticate(&offered, &carriage.connection).await;
+                known.map(|(host, token)| (version, host, token))
+            }
             Err(reject) => Err(reject),
         };
-        let (version, host) = match decision {
+        let (version, host, token) = match decision {
             Ok(decision) => decision,
             Err(reject) => return self.reject(offered, reject, carriage).await,
         };
@@ -145,6 +148,7 @@ impl Reception {
                     offered,
                     version,
                     host,
+                    token,
                     carriage,
                 });
                 if let Err(arrival) = link.arrive(arrival) {
@@ -155,7 +159,7 @@ impl Reception {
                         host,
                         ..
                     } = *arrival;
-                    self.begin(offered, version, host, carriage, permit).await;
+                    self.begin(offered, version, (host, token), carriage, permit).await;
                 }
             }
             Found::TakenOver => {
@@ -163,7 +167,7 @@ impl Reception {
                 let code = CloseCode::TakenOver;
                 carriage.connection.close(var(code.number()), code.as_str().as_bytes());
             }
-            Found::Unknown => self.begin(offered, version, host, carriage, permit).await,
+            Found::Unknown => self.begin(offered, version, (host, token), carriage, permit).await,
         }
     }
 
@@ -187,7 +191,14 @@ impl Reception {
     }
 
     /// Begins a new link.
-    async fn begin(&self, offered: Offered, version: u16, host: Host, mut carriage: Carriage, permit: Permit) {
+    async fn begin(
+        &self,
+        offered: Offered,
+        version: u16,
+        (host, token): (Host, SecretHash),
+        mut carriage: Carriage,
+        permit: Permit,
+    ) {
         let busy = |text: &str| Reject {
             code: RejectCode::Busy,
             text: text.to_owned(),
@@ -210,6 +221,7 @@ impl Reception {
         let places = (places, [own, place]);
         let identity = (LinkId(spawnpoint_net::random_bytes()), SecretHash::of_ticket(&ticket));
         let mut task = LinkTask::new(&self.context, &self.registry, host, places, identity, &self.stop);
+        task.link.set_agent(offered.hello().agent, token);
         let window = task.window_of(offered.hello());
         task.attach(&carriage.connection, window, offered.hello());
         self.registry.attach(task.link.clone()).await;
@@ -241,16 +253,26 @@ impl Reception {
         task.run(carriage).await;
     }
 
-    async fn authenticate(&self, offered: &Offered) -> Result<Host, Reject> {
+    /// The host that an agent belongs to, and the hash of the token that it has shown.
+    async fn authenticate(
+        &self,
+        offered: &Offered,
+        connection: &quinn::Connection,
+    ) -> Result<(Host, SecretHash), Reject> {
         let reject = |code, text: &str| {
             Err(Reject {
                 code,
                 text: text.to_owned(),
             })
         };
-        let token = SecretHash::of_token(&offered.hello().token);
-        let host = match self.context.hosts.by_token(token).await {
-            Ok(host) => host,
+        let hello = offered.hello();
+        // Agents of earlier releases show the token itself.
+        let hash = hello.token.as_ref().map(SecretHash::of_token);
+        let Some(id) = hello.proof.map(|proof| proof.id).or(hash.map(|hash| hash.id())) else {
+            return reject(RejectCode::UnknownToken, "the agent showed no token");
+        };
+        let candidates = match self.context.hosts.by_token(id).await {
+            Ok(candidates) => candidates,
             Err(error) => {
                 tracing::error!(error = %describe(&error), "a token could not be looked up");
                 return reject(
@@ -259,20 +281,31 @@ impl Reception {
                 );
             }
         };
+        let (now, binding) = (unix_now(), spawnpoint_net::binding(connection).ok());
+        let is_shown = |stored: &SecretHash| match (hello.proof, binding) {
+            (Some(proof), Some(binding)) => is_proven(&proof, stored, &binding),
+            (Some(_), None) => false,
+            (None, _) => hash == Some(*stored),
+        };
+        let shown = |host: Host| {
+            let token = host.tokens(now).map(|(token, _)| token).find(is_shown)?;
+            Some((host, token))
+        };
+        let host = candidates.into_iter().find_map(shown);
         match host {
             None => reject(
                 RejectCode::UnknownToken,
                 "this relay does not know the invite's token: it was replaced, or belongs to another relay; ask for a new invite",
             ),
-            Some(host) if host.revoked.is_some() => reject(
+            Some((host, _)) if host.revoked.is_some() => reject(
                 RejectCode::Revoked,
                 &format!("host `{}` was revoked by the relay's operator", host.name),
             ),
-            Some(host) if host.grant.is_expired(unix_now()) => reject(
+            Some((host, _)) if host.grant.is_expired(now) => reject(
                 RejectCode::Expired,
                 &format!("the invite of host `{}` has expired; ask for a new one", host.name),
             ),
-            Some(host) => Ok(host),
+            Some(known) => Ok(known),
         }
     }
 

@@ -5,6 +5,7 @@ mod desk;
 mod limits;
 mod output;
 mod paths;
+mod secrets;
 mod signals;
 #[cfg(unix)]
 mod successor;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             }
         };
     }
+    secrets::keep_memory_private();
     let arguments = Arguments::parse();
     match cli::run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -104,6 +104,7 @@ pub fn agent_events() -> (Events, Writer) {
         } => Some(format!("{tunnel}: players connect to  {address}  (or {public})")),
         Event::Tunnel { tunnel, public, .. } => Some(format!("{tunnel}: players connect to  {public}")),
         Event::TunnelRefused { tunnel, text, .. } => Some(format!("{tunnel}: not open: {text}")),
+        Event::Notice { text } => Some(format!("the relay says: {text}")),
         _ => None,
     })
 }

@@ -27,6 +27,8 @@ pub struct Host {
     pub grant: Grant,
     /// The hash of its token.
     pub token: SecretHash,
+    /// The hash of the token that it had before, and until when that one works too.
+    pub old_token: Option<(SecretHash, UnixTime)>,
     /// When it was first added.
     pub created: UnixTime,
     /// Since when it may not come in any more.
@@ -36,6 +38,13 @@ pub struct Host {
 }
 
 impl Host {
+    /// The tokens that let it in at `now`: their hashes, and until when those that have been replaced do.
+    pub fn tokens(&self, now: UnixTime) -> impl Iterator<Item = (SecretHash, Option<UnixTime>)> {
+        let old = self.old_token.filter(|(_, until)| now < *until);
+        let old = old.map(|(token, until)| (token, Some(until)));
+        std::iter::once((self.token, None)).chain(old)
+    }
+
     /// Whether it may come in and stay at `now`.
     pub fn is_welcome(&self, now: UnixTime) -> bool {
         self.revoked.is_none() && !self.grant.is_expired(now)

@@ -40,10 +40,9 @@ pub trait Directory: Send + Sync {
     /// [`StoreError::HostExists`] when a live host has the name.
     fn create_host(&self, name: &HostName, token: &SecretHash, grant: &Grant, now: UnixTime) -> Result<HostId>;
 
-    /// The host with this token, revoked or not: the caller looks at [`Host::revoked`] and can so tell a revoked token from an unknown one.
-    ///
-    /// The time taken does not depend on how much of a wrong token is right.
-    fn host_by_token(&self, token: &SecretHash) -> Result<Option<Host>>;
+    /// The hosts one of whose tokens has a hash with this [`SecretHash::id`], revoked or not; the caller looks at [`Host::tokens`] and [`Host::revoked`], and can so tell a revoked
+    /// token from an unknown one. There is more than one at most by an accident that nobody will live to see.
+    fn hosts_by_token(&self, id: [u8; 8]) -> Result<Vec<Host>>;
 
     /// The host with this number.
     fn host(&self, id: HostId) -> Result<Option<Host>>;
@@ -60,11 +59,11 @@ pub trait Directory: Send + Sync {
     /// [`StoreError::NoSuchHost`].
     fn revoke(&self, name: &HostName, now: UnixTime) -> Result<()>;
 
-    /// Replaces the token of a live host; the old one is unknown from now on.
+    /// Replaces the token of a live host; the old one works until `keep_until`, or is unknown from now on.
     ///
     /// # Errors
     /// [`StoreError::NoSuchHost`]; [`StoreError::HostRevoked`], since a new token alone would not let it in.
-    fn rotate(&self, name: &HostName, token: &SecretHash) -> Result<()>;
+    fn rotate(&self, name: &HostName, token: &SecretHash, keep_until: Option<UnixTime>) -> Result<()>;
 
     /// Replaces the grant of a live host, and takes the names from it that it allows no more.
     ///

@@ -61,6 +61,12 @@ fn ports(text: &str) -> PortSet {
     text.parse().unwrap()
 }
 
+/// The host that this token lets in, revoked or not.
+fn by_token(store: &SqliteDirectory, token: &SecretHash) -> Option<Host> {
+    let mut hosts = store.hosts_by_token(token.id()).unwrap().into_iter();
+    hosts.find(|host| host.token == *token)
+}
+
 fn hash(token: u8) -> SecretHash {
     SecretHash::of_token(&Token::new([token; 32]))
 }

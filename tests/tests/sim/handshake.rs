@@ -167,7 +167,8 @@ fn hello(dice: &mut Dice) -> Hello {
     });
     Hello {
         versions: (0..dice.below(4)).map(|_| dice.below(4) as u16).collect(),
-        token: Token::new([dice.number() as u8; 32]),
+        token: Some(Token::new([dice.number() as u8; 32])),
+        proof: None,
         agent: AgentId([3; 16]),
         software: text(dice),
         tunnels: requests(dice),

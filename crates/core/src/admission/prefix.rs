@@ -25,6 +25,14 @@ pub fn prefix_of(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// The network in which addresses are taken to be one place's, as its first address: IPv4 /24, IPv6 /48.
+pub fn network_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => std::net::Ipv4Addr::from_bits(ip.to_bits() >> 8 << 8).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 80 << 80).into(),
+    }
+}
+
 impl Prefix {
     pub fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {

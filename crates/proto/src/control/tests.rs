@@ -28,7 +28,8 @@ fn request(name: &str) -> TunnelRequest {
 fn hello() -> Message {
     Message::Hello(Hello {
         versions: vec![1],
-        token: Token::new([7; 32]),
+        token: Some(Token::new([7; 32])),
+        proof: None,
         agent: AgentId([1; 16]),
         software: "spawnpoint/0.1".into(),
         tunnels: vec![request("mc")],
@@ -158,7 +159,10 @@ fn a_hello_survives_the_wire() {
     let Message::Hello(read) = Message::from_frame(&frame).unwrap() else {
         panic!("not a Hello")
     };
-    assert_eq!((read.token.expose(), read.tunnels), (&[7; 32], vec![request("mc")]));
+    assert_eq!(
+        (read.token.unwrap().expose(), read.tunnels),
+        (&[7; 32], vec![request("mc")])
+    );
 }
 
 proptest! {

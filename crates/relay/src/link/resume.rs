@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{ControlReader, Session, SessionEnd, var};
 use spawnpoint_ops::Event;
 use spawnpoint_proto::control::{MAX_LOST, MAX_RESUMED, Message, TunnelReply, TunnelRequest, Welcome};
@@ -27,6 +28,8 @@ pub(crate) struct Arrival {
     pub offered: Offered,
     pub version: u16,
     pub host: Host,
+    /// The hash of the token that it has shown.
+    pub token: SecretHash,
     pub carriage: Carriage,
 }
 
@@ -141,7 +144,7 @@ impl LinkTask {
                     }
                 }
                 // Its agent finds out when it comes back, and the players are told meanwhile.
-                Command::GoAway(_) => {}
+                Command::GoAway(_) | Command::Notice(_) => {}
                 #[cfg(unix)]
                 Command::Rest { go_on, reply } => self.rest(&go_on, reply).await,
             }
@@ -154,8 +157,10 @@ impl LinkTask {
             offered,
             version,
             host,
+            token,
             mut carriage,
         } = arrival;
+        self.link.set_agent(offered.hello().agent, token);
         carriage.reader.trust();
         carriage.connection.set_receive_window(quinn::VarInt::MAX);
         self.host = host;

@@ -24,6 +24,8 @@ use crate::desk::Answer;
 use crate::desk::{self, Asked, Desk};
 use crate::output::{self, LogArguments, say, tell_supervisor};
 #[cfg(unix)]
+use crate::secrets;
+#[cfg(unix)]
 use crate::successor::Program;
 use crate::{paths, signals};
 
@@ -139,11 +141,19 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
     }
     let (log, json) = (arguments.log.clone(), arguments.json);
     let Settled {
+        shown,
         path,
         config,
         state_dir,
         lock,
     } = settle(arguments)?;
+    // What comes after this process was started by another has no such word any more.
+    #[cfg(unix)]
+    if let Some(shown) = shown.filter(|_| !successor()) {
+        secrets::start_without(&shown);
+    }
+    #[cfg(not(unix))]
+    drop(shown);
     log.init(&config.log).map_err(Failure::Usage)?;
     let invite = match (config.resolve_invite()?, from_environment()?) {
         // The environment is how a service keeps the secret out of its file.
@@ -302,6 +312,8 @@ async fn upgrade(agent: &Agent, lock: Option<&StateLock>, program: &Program, mut
 
 /// What to run with.
 struct Settled {
+    /// The invite as a word on the command line, when it was one and is remembered.
+    shown: Option<String>,
     /// The file that is followed.
     path: PathBuf,
     config: AgentConfig,
@@ -320,6 +332,7 @@ fn settle(arguments: Arguments) -> Result<Settled, Failure> {
             None => None,
         };
         return Ok(Settled {
+            shown: None,
             path,
             config,
             state_dir,
@@ -336,7 +349,7 @@ fn settle(arguments: Arguments) -> Result<Settled, Failure> {
         true => &[],
         false => arguments.words.as_slice(),
     };
-    let mut invite = from_environment()?;
+    let (mut invite, mut shown) = (from_environment()?, None);
     if let Some((first, rest)) = words.split_first()
         && (first == "-" || looks_like_invite(first))
     {
@@ -345,6 +358,7 @@ fn settle(arguments: Arguments) -> Result<Settled, Failure> {
         if first != "-" || !successor() {
             let text = if first == "-" { read_stdin()? } else { first.clone() };
             invite = Some(parse_invite(&text)?);
+            shown = Some(first.clone()).filter(|first| first != "-");
         }
     }
     let parsed: Result<Vec<Tunnel>, Failure> = words.iter().map(|word| parse_tunnel(word)).collect();
@@ -377,6 +391,7 @@ fn settle(arguments: Arguments) -> Result<Settled, Failure> {
         config = AgentConfig::load(&path)?;
     }
     Ok(Settled {
+        shown,
         path,
         config,
         state_dir: Some(state_dir),

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
@@ -42,13 +43,16 @@ enum HostCommand {
         /// Its name
         name: HostName,
     },
-    /// Replace a host's invite; the old one is worth nothing from then on
+    /// Replace a host's invite; the old one is worth nothing from then on, or after a time of grace
     Rotate {
         /// Its name
         name: HostName,
         /// The name or address by which the agent reaches the relay
         #[arg(long, value_name = "HOST", value_parser = parse_public_host)]
         public_host: Option<String>,
+        /// For how long the old invite works too, such as 24h; not at all when absent, which is right when it got into wrong hands
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        grace: Option<Duration>,
     },
     /// Change what a host may expose; what is not named stays
     Grant {
@@ -194,8 +198,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
                 "host {name} is revoked; `spawnpoint invite {name}` would reinstate it with its ports and the default grant"
             ));
         }
-        HostCommand::Rotate { name, public_host } => {
-            let invite = office.rotate(&name, public_host.as_deref())?;
+        HostCommand::Rotate {
+            name,
+            public_host,
+            grace,
+        } => {
+            let invite = office.rotate(&name, public_host.as_deref(), grace)?;
             print(invite).context("the invite could not be printed; rotate once more")?;
         }
         HostCommand::Grant { name, grant } => {

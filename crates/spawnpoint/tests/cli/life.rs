@@ -60,6 +60,30 @@ fn an_agent_remembers_its_invite_and_tunnels() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_invite_is_not_seen_in_the_list_of_processes_and_no_dump_is_made_of_it() {
+    let relay = Relay::start();
+    let home = tempfile::tempdir().unwrap();
+    let invite = relay.invite("desk", &[]);
+    let mut agent = relay.agent(home.path(), &[&invite, &format!("game=tcp:{}", echo())]);
+    agent.event("ready");
+    for pid in [agent.pid(), relay.running.pid()] {
+        let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap();
+        let words = String::from_utf8(read("cmdline")).unwrap();
+        assert!(
+            words.contains("spawnpoint") && !words.contains(&invite[..40]),
+            "{words:?}"
+        );
+        let limits = String::from_utf8(read("limits")).unwrap();
+        let cores = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"))
+            .unwrap();
+        assert_eq!(cores.split_whitespace().nth(4), Some("0"), "{cores}");
+    }
+}
+
 #[test]
 fn a_second_agent_does_not_rewrite_what_the_first_one_follows() {
     let relay = Relay::start();

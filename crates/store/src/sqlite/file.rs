@@ -82,6 +82,12 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (host, prefix)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    ALTER TABLE hosts ADD COLUMN old_token BLOB CHECK (length(old_token) = 32);
+    ALTER TABLE hosts ADD COLUMN old_prefix BLOB;
+    ALTER TABLE hosts ADD COLUMN old_until INTEGER;
+    CREATE INDEX hosts_by_old_token ON hosts (old_prefix) WHERE old_prefix IS NOT NULL;
+",
 ];
 
 /// Opens the file at `path`, checked and up to date.

@@ -179,13 +179,13 @@ impl Directory for SqliteDirectory {
                     "INSERT INTO hosts (name, token, token_prefix, protocols, ports, hostnames, max_players, caps, lists, expires, created)
                      VALUES (:name, :token, :prefix, :protocols, :ports, :hostnames, :max_players, :caps, :lists, :expires, :now)
                      ON CONFLICT (name) DO UPDATE SET token = :token, token_prefix = :prefix, protocols = :protocols, ports = :ports,
-                         hostnames = :hostnames, max_players = :max_players, caps = :caps, lists = :lists, expires = :expires, revoked = NULL
+                         hostnames = :hostnames, max_players = :max_players, caps = :caps, lists = :lists, old_token = NULL, old_prefix = NULL, old_until = NULL, expires = :expires, revoked = NULL
                      RETURNING id",
                 )
                 .map_err(fail)?;
             let id = insert.query_row(
                 named_params! {
-                    ":name": name.as_str(), ":token": token.as_bytes(), ":prefix": row::prefix(token), ":protocols": columns.protocols,
+                    ":name": name.as_str(), ":token": token.as_bytes(), ":prefix": token.id(), ":protocols": columns.protocols,
                     ":ports": columns.ports, ":hostnames": columns.hostnames, ":max_players": columns.max_players, ":caps": columns.caps, ":lists": columns.lists,
                     ":expires": columns.expires, ":now": row::to_seconds(now),
                 },
@@ -195,10 +195,9 @@ impl Directory for SqliteDirectory {
         })
     }
 
-    fn host_by_token(&self, token: &SecretHash) -> Result<Option<Host>> {
-        // The index may leak by its timing how much of the prefix is right. That is the prefix of a hash: it helps nobody to a token.
-        let candidates = self.read_hosts("token_prefix = ?", row::prefix(token))?;
-        Ok(candidates.into_iter().find(|host| host.token == *token))
+    fn hosts_by_token(&self, id: [u8; 8]) -> Result<Vec<Host>> {
+        // The indices may leak by their timing how much of the id is right. That is the beginning of a hash: it helps nobody to a token.
+        self.read_hosts("token_prefix = ?1 OR old_prefix = ?1", id)
     }
 
     fn host(&self, id: HostId) -> Result<Option<Host>> {
@@ -227,11 +226,23 @@ impl Directory for SqliteDirectory {
         })
     }
 
-    fn rotate(&self, name: &HostName, token: &SecretHash) -> Result<()> {
+    fn rotate(&self, name: &HostName, token: &SecretHash, keep_until: Option<UnixTime>) -> Result<()> {
         self.change_live(name, |transaction, id| {
+            match keep_until {
+                Some(until) => transaction
+                    .prepare_cached(
+                        "UPDATE hosts SET old_token = token, old_prefix = token_prefix, old_until = ? WHERE id = ?",
+                    )?
+                    .execute(params![row::to_seconds(until), id])?,
+                None => transaction
+                    .prepare_cached(
+                        "UPDATE hosts SET old_token = NULL, old_prefix = NULL, old_until = NULL WHERE id = ?",
+                    )?
+                    .execute([id])?,
+            };
             transaction
                 .prepare_cached("UPDATE hosts SET token = ?, token_prefix = ? WHERE id = ?")?
-                .execute(params![token.as_bytes(), row::prefix(token), id])
+                .execute(params![token.as_bytes(), token.id(), id])
         })
     }
 

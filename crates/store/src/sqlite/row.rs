@@ -18,8 +18,7 @@ use spawnpoint_proto::{NameError, Protocol, TunnelName};
 use crate::{Host, HostId, Result, StoreError};
 
 /// The columns of a host, in the order in which [`HostRow::read`] takes them.
-pub(super) const HOST_COLUMNS: &str =
-    "id, name, token, protocols, ports, hostnames, max_players, caps, lists, expires, created, revoked, last_seen";
+pub(super) const HOST_COLUMNS: &str = "id, name, token, protocols, ports, hostnames, max_players, caps, lists, expires, created, revoked, last_seen, old_token, old_until";
 
 /// What stands in `ports` for a host that may have any port of the pool.
 const POOL: &str = "pool";
@@ -33,6 +32,8 @@ pub(super) struct HostRow {
     created: i64,
     revoked: Option<i64>,
     last_seen: Option<i64>,
+    old_token: Option<[u8; 32]>,
+    old_until: Option<i64>,
 }
 
 impl HostRow {
@@ -53,6 +54,8 @@ impl HostRow {
             created: row.get(10)?,
             revoked: row.get(11)?,
             last_seen: row.get(12)?,
+            old_token: row.get(13)?,
+            old_until: row.get(14)?,
         })
     }
 
@@ -64,6 +67,10 @@ impl HostRow {
             name: self.name.parse().map_err(|error: NameError| bad(error.to_string()))?,
             grant: self.grant.grant().map_err(bad)?,
             token: SecretHash::from_bytes(self.token),
+            old_token: self
+                .old_token
+                .map(SecretHash::from_bytes)
+                .zip(self.old_until.map(from_seconds)),
             created: from_seconds(self.created),
             revoked: self.revoked.map(from_seconds),
             last_seen: self.last_seen.map(from_seconds),
@@ -295,11 +302,6 @@ impl From<CapsRow> for Caps {
             rates: Rates { up, down, packets },
         }
     }
-}
-
-/// The part of a token's hash that is indexed; all of it is compared afterwards, in constant time.
-pub(super) fn prefix(token: &SecretHash) -> &[u8] {
-    &token.as_bytes()[..8]
 }
 
 /// SQLite counts to 2^63: later moments become that one, 292 billion years away.

@@ -49,7 +49,7 @@ fn a_host_is_found_by_token_number_and_name_with_all_it_was_given() {
         expires: Some(UnixTime(NOW.0 + 60)),
     };
     let id = store.create_host(&name("lobby"), &hash(1), &grant, NOW).unwrap();
-    let host = store.host_by_token(&hash(1)).unwrap().unwrap();
+    let host = by_token(&store, &hash(1)).unwrap();
     assert_eq!(
         host,
         Host {
@@ -57,6 +57,7 @@ fn a_host_is_found_by_token_number_and_name_with_all_it_was_given() {
             name: name("lobby"),
             grant,
             token: hash(1),
+            old_token: None,
             created: NOW,
             revoked: None,
             last_seen: None
@@ -64,7 +65,7 @@ fn a_host_is_found_by_token_number_and_name_with_all_it_was_given() {
     );
     assert_eq!(store.host(id).unwrap().as_ref(), Some(&host));
     assert_eq!(store.host_by_name(&name("lobby")).unwrap().as_ref(), Some(&host));
-    assert_eq!(store.host_by_token(&hash(2)).unwrap(), None);
+    assert_eq!(by_token(&store, &hash(2)), None);
     assert_eq!(store.host(HostId(99)).unwrap(), None);
 }
 
@@ -89,12 +90,12 @@ fn two_hashes_with_the_same_prefix_are_two_tokens() {
     other[31] ^= 1;
     let other = SecretHash::from_bytes(other);
     let first = host(&store, "first", 1);
-    assert_eq!(store.host_by_token(&other).unwrap(), None);
+    assert_eq!(by_token(&store, &other), None);
     let second = store
         .create_host(&name("second"), &other, &Grant::default(), NOW)
         .unwrap();
-    assert_eq!(store.host_by_token(&hash(1)).unwrap().unwrap().id, first);
-    assert_eq!(store.host_by_token(&other).unwrap().unwrap().id, second);
+    assert_eq!(by_token(&store, &hash(1)).unwrap().id, first);
+    assert_eq!(by_token(&store, &other).unwrap().id, second);
 }
 
 #[test]
@@ -124,10 +125,7 @@ fn the_name_of_a_live_host_is_taken_and_the_remedy_is_named() {
         error.to_string(),
         "host `lobby` exists already: `spawnpoint host rotate lobby` gives it a new invite"
     );
-    assert!(
-        store.host_by_token(&hash(1)).unwrap().is_some(),
-        "the old token still works"
-    );
+    assert!(by_token(&store, &hash(1)).is_some(), "the old token still works");
 }
 
 #[test]
@@ -137,7 +135,7 @@ fn a_revoked_host_is_reinstated_with_its_number_and_ports() {
     let port = reserve(&store, id, "mc").unwrap();
     store.revoke(&name("lobby"), NOW).unwrap();
     store.revoke(&name("lobby"), UnixTime(NOW.0 + 9)).unwrap();
-    let revoked = store.host_by_token(&hash(1)).unwrap().unwrap();
+    let revoked = by_token(&store, &hash(1)).unwrap();
     assert_eq!(revoked.revoked, Some(NOW), "known, and revoked at the first time");
 
     let capped = Grant {
@@ -158,11 +156,7 @@ fn a_revoked_host_is_reinstated_with_its_number_and_ports() {
         (host.revoked, host.token, host.grant, host.created),
         (None, hash(2), capped, NOW)
     );
-    assert_eq!(
-        store.host_by_token(&hash(1)).unwrap(),
-        None,
-        "the revoked token stays out"
-    );
+    assert_eq!(by_token(&store, &hash(1)), None, "the revoked token stays out");
     assert_eq!(reserve(&store, id, "mc").unwrap(), port);
 }
 
@@ -170,9 +164,9 @@ fn a_revoked_host_is_reinstated_with_its_number_and_ports() {
 fn a_rotated_token_replaces_the_old_one() {
     let (_dir, store) = open();
     let id = host(&store, "lobby", 1);
-    store.rotate(&name("lobby"), &hash(2)).unwrap();
-    assert_eq!(store.host_by_token(&hash(1)).unwrap(), None);
-    assert_eq!(store.host_by_token(&hash(2)).unwrap().unwrap().id, id);
+    store.rotate(&name("lobby"), &hash(2), None).unwrap();
+    assert_eq!(by_token(&store, &hash(1)), None);
+    assert_eq!(by_token(&store, &hash(2)).unwrap().id, id);
 }
 
 #[test]
@@ -180,7 +174,10 @@ fn unknown_and_revoked_hosts_cannot_be_changed_and_say_so() {
     let (_dir, store) = open();
     let unknown = "there is no host `ghost`: `spawnpoint host list` shows all";
     assert_eq!(store.revoke(&name("ghost"), NOW).unwrap_err().to_string(), unknown);
-    assert_eq!(store.rotate(&name("ghost"), &hash(2)).unwrap_err().to_string(), unknown);
+    assert_eq!(
+        store.rotate(&name("ghost"), &hash(2), None).unwrap_err().to_string(),
+        unknown
+    );
     assert_eq!(
         store
             .set_grant(&name("ghost"), &Grant::default())
@@ -191,7 +188,7 @@ fn unknown_and_revoked_hosts_cannot_be_changed_and_say_so() {
     host(&store, "old", 1);
     store.revoke(&name("old"), NOW).unwrap();
     assert!(matches!(
-        store.rotate(&name("old"), &hash(2)),
+        store.rotate(&name("old"), &hash(2), None),
         Err(StoreError::HostRevoked { .. })
     ));
     assert!(matches!(
@@ -322,4 +319,34 @@ fn a_host_cannot_fill_the_directory_with_bans() {
         Err(StoreError::TooManyBans)
     ));
     store.ban(&ban(None, 7), NOW).unwrap();
+}
+
+#[test]
+fn a_replaced_token_works_until_it_is_not_kept_any_more() {
+    let (_dir, store) = open();
+    let id = host(&store, "desk", 1);
+    let tokens = |now| -> Vec<_> {
+        let host = store.host(id).unwrap().unwrap();
+        host.tokens(UnixTime(now))
+            .map(|(token, until)| (token.id(), until))
+            .collect()
+    };
+    store.rotate(&name("desk"), &hash(2), Some(UnixTime(2_000))).unwrap();
+    let (old, new) = ((hash(1).id(), Some(UnixTime(2_000))), (hash(2).id(), None));
+    assert_eq!(tokens(1_999), [new, old]);
+    assert_eq!(tokens(2_000), [new]);
+    for id_of in [hash(1), hash(2)] {
+        assert_eq!(store.hosts_by_token(id_of.id()).unwrap()[0].id, id);
+    }
+    // The next one replaces both.
+    store.rotate(&name("desk"), &hash(3), None).unwrap();
+    assert_eq!(tokens(0), [(hash(3).id(), None)]);
+    assert!(store.hosts_by_token(hash(1).id()).unwrap().is_empty());
+    // A reinstated host has only its new one.
+    store.rotate(&name("desk"), &hash(4), Some(UnixTime(u64::MAX))).unwrap();
+    store.revoke(&name("desk"), NOW).unwrap();
+    store
+        .create_host(&name("desk"), &hash(5), &Grant::default(), NOW)
+        .unwrap();
+    assert_eq!(tokens(0), [(hash(5).id(), None)]);
 }
