@@ -12,6 +12,7 @@ use spawnpoint_core::grant::{Caps, Grant, Rates};
 use spawnpoint_ops::Event;
 use spawnpoint_proto::control::BanRequest;
 use spawnpoint_relay::office::{CapsChange, GrantChange};
+use spawnpoint_store::Day;
 use spawnpoint_tests::{Lab, java, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
@@ -492,4 +493,66 @@ async fn whoever_makes_no_sense_again_and_again_is_banned_and_whoever_is_busy_is
     assert!(lab.metric(&denied("rate_of_address")) >= 500.0);
     let bans = lab.office().bans().unwrap();
     assert_eq!(bans.len(), 1, "{bans:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_up_quota_takes_no_new_players_and_usage_is_written_down() {
+    let mut lab = Lab::start().await;
+    let echo = origins::echo().await;
+    let tunnels = [format!("game=tcp:{echo}"), format!("other=tcp:{echo}")];
+    let host = lab.host("desk", &[&tunnels[0], &tunnels[1]]).await;
+    let (game, other) = (host.public("game").await, host.public("other").await);
+    let mut player = comes_in(game).await.unwrap();
+    for seed in 0..8 {
+        let words = noise(100_000, seed);
+        let (mut reader, mut writer) = player.split();
+        let mut back = vec![0; words.len()];
+        let (sent, heard) = tokio::join!(writer.write_all(&words), reader.read_exact(&mut back));
+        sent.unwrap();
+        heard.unwrap();
+    }
+    // A quota that is given later counts what was used before.
+    let change = |tunnel: Option<&str>, quota| GrantChange {
+        tunnel: tunnel.map(|name| name.parse().unwrap()),
+        caps: CapsChange {
+            quota: Some(quota),
+            ..CapsChange::default()
+        },
+        ..GrantChange::default()
+    };
+    let desk = "desk".parse().unwrap();
+    lab.office()
+        .grant(&desk, change(Some("game"), Some(1_000_000)))
+        .unwrap();
+    soon("the tunnel's quota is used up", async {
+        while lab.metric(&denied("quota")) == 0.0 {
+            let _ = comes_in(game).await;
+        }
+    })
+    .await;
+    let _elsewhere = comes_in(other).await.expect("the other tunnel has no quota");
+    player.write_all(b"still").await.unwrap();
+    soon("who is in plays on", player.read_exact(&mut [0; 5]))
+        .await
+        .unwrap();
+    lab.office().grant(&desk, change(None, Some(1_000_000))).unwrap();
+    soon("the host's quota is used up", async {
+        while comes_in(other).await.is_some() {}
+    })
+    .await;
+    let change = |tunnel: Option<&str>| change(tunnel, None);
+    lab.office().grant(&desk, change(None)).unwrap();
+    lab.office().grant(&desk, change(Some("game"))).unwrap();
+    soon("without quotas everybody may come", async {
+        while comes_in(game).await.is_none() {}
+    })
+    .await;
+    lab.stop().await;
+    let today = Day::of(spawnpoint_net::unix_now());
+    let used = lab.office().usage(Some(&desk), today.month(), today).unwrap();
+    let (_, used) = used.iter().find(|(_, used)| used.tunnel.as_str() == "game").unwrap();
+    assert!(
+        used.up >= 800_000 && used.down >= 800_000 && used.sessions >= 1 && used.peak >= 1,
+        "{used:?}"
+    );
 }

@@ -243,6 +243,26 @@ impl<'d, 'a> Section<'d, 'a> {
         read.unwrap_or(default)
     }
 
+    /// A number of bytes that is large, or nothing.
+    pub(crate) fn amount(&mut self, key: &str) -> Option<u64> {
+        let range = 1 << 20..=u64::MAX / 2;
+        self.text(
+            key,
+            None,
+            "a size from \"1 MiB\", as text with its unit (MiB, GiB, TiB)",
+            |text| within(unit::parse_size(text), &range),
+        )
+    }
+
+    /// A speed in bytes a second between two bounds.
+    pub(crate) fn speed_or(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let (low, high) = (unit::show_speed(*range.start()), unit::show_speed(*range.end()));
+        let rule = format!("a speed from \"{low}\" to \"{high}\"");
+        let shown = format!("{:?}", unit::show_speed(default));
+        self.text(key, Some(&shown), &rule, |text| within(unit::parse_speed(text), &range))
+            .unwrap_or(default)
+    }
+
     /// A line's speed in bytes a second between two bounds, or nothing.
     pub(crate) fn speed(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let (low, high) = (unit::show_speed(*range.start()), unit::show_speed(*range.end()));

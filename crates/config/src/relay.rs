@@ -106,6 +106,12 @@ pub struct Bandwidth {
     pub per_tunnel: Rates,
     /// Those of each address (IPv4 /32, IPv6 /64).
     pub per_address: Rates,
+    /// Bytes that the relay carries in a month of the calendar, both ways together.
+    pub quota: Option<u64>,
+    /// Bytes of each host in a month, unless its grant says otherwise.
+    pub quota_per_host: Option<u64>,
+    /// How fast those who are in may still be when a quota is used up, in bytes a second.
+    pub after_quota: u64,
 }
 
 /// `[guard]`: from where players may come to any tunnel.
@@ -298,6 +304,9 @@ impl Default for Bandwidth {
                 packets: Some(20_000),
                 ..Rates::default()
             },
+            quota: None,
+            quota_per_host: None,
+            after_quota: 64_000,
         }
     }
 }
@@ -519,6 +528,9 @@ impl Bandwidth {
             per_host: rates("_per_host", default.per_host),
             per_tunnel: rates("_per_tunnel", default.per_tunnel),
             per_address: rates("_per_address", default.per_address),
+            quota: bandwidth.amount("quota"),
+            quota_per_host: bandwidth.amount("quota_per_host"),
+            after_quota: bandwidth.speed_or("after_quota", default.after_quota, SPEED),
         }
     }
 }

@@ -13,7 +13,13 @@ const DURATIONS: &[(&str, u64)] = &[
     ("h", 3_600_000),
     ("d", 86_400_000),
 ];
-const SIZES: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZES: &[(&str, u64)] = &[
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
 
 const SPEEDS: &[(&str, u64)] = &[("kbit/s", 1_000), ("Mbit/s", 1_000_000), ("Gbit/s", 1_000_000_000)];
 
@@ -63,7 +69,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 
 /// Writes a number of bytes in the largest unit that divides it, as [`parse_size`] reads it.
 pub fn show_size(bytes: u64) -> String {
-    show(bytes, &[SIZES[3], SIZES[2], SIZES[1], SIZES[0]])
+    show(bytes, &[SIZES[4], SIZES[3], SIZES[2], SIZES[1], SIZES[0]])
 }
 
 /// Reads a line's speed as providers write it, as bytes a second: `10 Mbit/s`, `500 kbit/s`.
@@ -169,7 +175,7 @@ mod tests {
         assert_eq!(parse_duration("99999999999999999 h"), Err(UnitError::TooLarge));
         assert_eq!(
             parse_size("1 KB").unwrap_err().to_string(),
-            "the unit `KB` is none of B, KiB, MiB, GiB"
+            "the unit `KB` is none of B, KiB, MiB, GiB, TiB"
         );
         assert_eq!(parse_rate("5000000000/s"), Err(UnitError::TooLarge));
     }

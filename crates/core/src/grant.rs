@@ -74,6 +74,8 @@ pub struct Caps {
     pub new_players: Option<NonZeroU32>,
     /// How fast what they say and hear may be.
     pub rates: Rates,
+    /// Bytes in a month of the calendar (UTC), both ways together.
+    pub quota: Option<u64>,
 }
 
 /// How fast the players of a circle may be; `None` is no limit.

@@ -181,6 +181,15 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// A quota of this month is used up.
+    QuotaUsed {
+        /// The host's number; the whole relay's quota when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<i64>,
+        /// The tunnel, when the quota is one's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tunnel: Option<String>,
+    },
     /// The relay has words for the host.
     Notice {
         /// A sentence.

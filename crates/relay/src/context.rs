@@ -22,6 +22,7 @@ use crate::door::Door;
 use crate::list::Lists;
 use crate::offend::Book;
 use crate::rates::{AddressSpeeds, Speeds};
+use crate::usage::Books;
 
 /// Prefixes that admission tells apart; about 5 MB when all are in use.
 const PREFIXES: usize = 65_536;
@@ -95,6 +96,8 @@ pub(crate) struct Context {
     pub lists: Lists,
     /// The number of the host who gets players that ask for nobody.
     default_host: AtomicI64,
+    /// What hosts and tunnels use.
+    pub books: Books,
     /// How fast all players together may be.
     pub speeds: Arc<Speeds>,
     /// How fast those of an address may be.
@@ -135,6 +138,7 @@ impl Context {
             access: watch::Sender::default(),
             book,
             lists: Lists::default(),
+            books: Books::default(),
             speeds: Arc::new(Speeds::new(config.bandwidth.total)),
             addresses: AddressSpeeds::default(),
             default_host: AtomicI64::new(NO_HOST),
@@ -170,6 +174,14 @@ impl Context {
         self.metrics.denied(reason.as_str());
         if reason == DenyReason::Full(Whose::Address, Full::Rate) && !self.players.is_known(ip) {
             self.offend(ip, Offence::Rate);
+        }
+    }
+
+    /// Whether a tunnel may still have new players this month.
+    pub fn check_quota(&self, host: HostNumber, tunnel: &TunnelName) -> Result<(), DenyReason> {
+        match self.books.has_quota(host, tunnel) {
+            true => Ok(()),
+            false => Err(DenyReason::Quota),
         }
     }
 

@@ -12,7 +12,9 @@ use spawnpoint_net::unix_now;
 use spawnpoint_ops::describe;
 use spawnpoint_proto::control::TunnelRequest;
 use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
-use spawnpoint_store::{Ban, ClaimError, Directory, Entry, Host, HostId, Reservation, ReserveError, StoreError};
+use spawnpoint_store::{
+    Ban, ClaimError, Day, Directory, Entry, Host, HostId, Reservation, ReserveError, StoreError, Usage,
+};
 use tokio::sync::watch;
 
 /// How often the directory is asked whether another process changed it. It is one read of a page that is in memory; a change must be live within a second.
@@ -169,6 +171,16 @@ impl Hosts {
     /// Lifts a ban; returns whether there was one.
     pub async fn lift(&self, host: Option<HostId>, prefix: IpNet) -> Result<bool, StoreError> {
         self.call(move |directory| directory.lift(host, &prefix)).await
+    }
+
+    /// Adds what was used.
+    pub async fn add_usage(&self, usage: Vec<Usage>) -> Result<(), StoreError> {
+        self.call(move |directory| directory.add_usage(&usage)).await
+    }
+
+    /// What was used in these days.
+    pub async fn usage(&self, first: Day, last: Day) -> Result<Vec<Usage>, StoreError> {
+        self.call(move |directory| directory.usage(first, last)).await
     }
 
     /// The host with this name, unless it is revoked.

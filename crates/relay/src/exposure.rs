@@ -281,6 +281,7 @@ pub(crate) fn enter(
         return Err(DenyReason::NoAgent);
     }
     context.access().check_tunnel(route.host, &route.name, ip, unix_now())?;
+    context.check_quota(route.host, &route.name)?;
     let permit = context.players.admit(context.clock.now(), ip, &tunnel.circle)?;
     Ok((link.clone(), tunnel, permit))
 }

@@ -15,6 +15,7 @@ use spawnpoint_proto::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use crate::start::Relay;
+use crate::usage;
 use crate::welcome::SOFTWARE;
 use state::{FORMAT, Handed, HandedPort};
 
@@ -59,6 +60,8 @@ impl Relay {
         go_on: &CancellationToken,
     ) -> Result<(), SuccessionError> {
         let too_slow = || SuccessionError::Here("its tasks did not come to rest".to_owned());
+        // The successor reads what was used so far.
+        usage::take_over(&self.context).await;
         let resting = tokio::time::timeout(REST_DEADLINE, self.gather(go_on)).await;
         let Gathered {
             ports,

@@ -22,6 +22,7 @@
 //! access    from where players may come: lists, countries, bans
 //! offend    offences, and the bans that they bring
 //! allowance how much hosts and tunnels may use
+//! usage     what hosts and tunnels use, and their quotas
 //! rates     how fast they and their players may be
 //! tcp udp   one TCP player; the UDP players of one tunnel
 //! handover  an upgrade in place: everything goes to a successor
@@ -57,6 +58,7 @@ mod start;
 mod tcp;
 mod tunnel;
 mod udp;
+mod usage;
 mod welcome;
 pub mod zone;
 

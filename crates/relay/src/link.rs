@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use spawnpoint_core::admission::Circle;
+use spawnpoint_core::grant::Rates;
 use spawnpoint_core::pace::Pace;
 use spawnpoint_core::route::{HostNumber, Return};
 use spawnpoint_core::token::SecretHash;
@@ -44,6 +45,7 @@ use crate::meter::SessionMeter;
 use crate::rates::HostSpeeds;
 use crate::registry::{Places, Registry};
 use crate::tunnel::Tunnel;
+use crate::usage::{Quota, slowed};
 
 #[cfg(unix)]
 pub(crate) use handover::{Rested, restore};
@@ -455,6 +457,8 @@ impl LinkTask {
         let mut changes = self.context.hosts.changes();
         changes.mark_changed();
         let mut config = self.context.config_changes();
+        let mut quotas = self.context.books.changes();
+        quotas.mark_changed();
         let mut access = self.context.access_changes();
         // It may have changed while nobody listened.
         access.mark_changed();
@@ -476,6 +480,10 @@ impl LinkTask {
                 Ok(()) = changes.changed() => self.on_directory_change(writer).await,
                 Ok(()) = access.changed() => {
                     self.evict();
+                    Ok(())
+                }
+                Ok(()) = quotas.changed() => {
+                    self.apply_allowance();
                     Ok(())
                 }
                 Ok(()) = config.changed() => {
@@ -595,12 +603,18 @@ impl LinkTask {
         let grant = &self.host.grant;
         let Allowance { bounds, rates } = Allowance::of_host(&config, grant);
         self.link.circle.set_bounds(bounds);
-        self.link.speeds.own.set(rates);
+        let used_up = self.context.books.used_up();
+        let rates_of = |quota: Quota, rates: Rates| match used_up.contains(&quota) {
+            true => slowed(&self.context, rates),
+            false => rates,
+        };
+        let host = self.link.host;
+        self.link.speeds.own.set(rates_of(Quota::Host(host), rates));
         for (name, (_, id)) in &self.requests {
             if let Some(tunnel) = self.link.tunnel(*id) {
                 let Allowance { bounds, rates } = Allowance::of_tunnel(&config, grant, name);
                 tunnel.circle.set_bounds(bounds);
-                tunnel.way.own.set(rates);
+                tunnel.way.own.set(rates_of(Quota::Tunnel(host, name.clone()), rates));
             }
         }
     }

@@ -14,7 +14,9 @@ use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{random_bytes, unix_now};
 use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust, TunnelName, plain};
-use spawnpoint_store::{Ban, BannedBy, Directory, Entry, Host, HostId, Reservation, SqliteDirectory, StoreError};
+use spawnpoint_store::{
+    Ban, BannedBy, Day, Directory, Entry, Host, HostId, Reservation, SqliteDirectory, StoreError, Usage,
+};
 
 /// The name or address in invites.
 pub(crate) const PUBLIC_HOST: &str = "public_host";
@@ -75,6 +77,8 @@ pub struct CapsChange {
     pub down: Option<Option<u64>>,
     /// UDP packets a second from players.
     pub packets: Option<Option<u32>>,
+    /// Bytes in a month.
+    pub quota: Option<Option<u64>>,
 }
 
 impl CapsChange {
@@ -88,6 +92,7 @@ impl CapsChange {
                 down: self.down.unwrap_or(caps.rates.down),
                 packets: self.packets.unwrap_or(caps.rates.packets),
             },
+            quota: self.quota.unwrap_or(caps.quota),
         }
     }
 }
@@ -270,6 +275,19 @@ impl Office {
         let name = |id: HostId| hosts.iter().find(|host| host.id == id).map(|host| host.name.clone());
         let bans = self.directory.bans()?.into_iter().filter(|ban| ban.is_on(now));
         Ok(bans.map(|ban| (ban.host.and_then(name), ban)).collect())
+    }
+
+    /// What tunnels have used from `first` to `last`, both included, with their hosts' names, by day. A running relay writes it every few seconds.
+    ///
+    /// # Errors
+    /// When there is no such host, or the directory cannot be read.
+    pub fn usage(&self, host: Option<&HostName>, first: Day, last: Day) -> Result<Vec<(HostName, Usage)>, OfficeError> {
+        let only = host.map(|name| self.host(name)).transpose()?.map(|(host, _)| host.id);
+        let hosts = self.directory.hosts()?;
+        let name = |id: HostId| hosts.iter().find(|host| host.id == id).map(|host| host.name.clone());
+        let used = self.directory.usage(first, last)?.into_iter();
+        let used = used.filter(|used| only.is_none_or(|only| only == used.host));
+        Ok(used.filter_map(|used| Some((name(used.host)?, used))).collect())
     }
 
     /// The name or address that invites show unless told otherwise.

@@ -32,6 +32,7 @@ use crate::offend::{self, Book};
 use crate::office::{AGENT_PORT, CERTIFICATE_HASH, PUBLIC_HOST, VERIFY};
 use crate::registry::{Registry, Supervisor, shared_ports};
 use crate::remember;
+use crate::usage;
 use crate::welcome::Reception;
 
 /// Bytes of a picture that still fits into an entry of the server list.
@@ -311,6 +312,7 @@ impl Assembled {
         scope.spawn(async move { watched.hosts.watch().await });
         scope.spawn(remember::follow(context.clone(), registry.clone()));
         scope.spawn(access::follow(context.clone()));
+        scope.spawn(usage::keep(context.clone()));
         scope.spawn(offend::write(context.clone(), bans));
         if let Some(files) = context.config().certificate.files.clone() {
             scope.spawn(certificate::follow(files, shown, context.hosts.clone()));
@@ -462,6 +464,7 @@ impl Relay {
             }
         }
         self.registry.close_all(CloseCode::Shutdown).await;
+        usage::take_over(context).await;
         self.agents.endpoint.set_server_config(None);
         // Links close themselves with their words; whoever is left is closed with the endpoint.
         let _ = tokio::time::timeout(CLOSE_DEADLINE / 4, self.agents.endpoint.wait_idle()).await;

@@ -110,7 +110,7 @@ pub(crate) async fn carry(
 ) {
     let Some(socket) = visitor.socket() else { return };
     let player = visitor.player;
-    let seat = Seat::take(&tunnel.context, &tunnel.labels, player, permit);
+    let seat = Seat::take(&tunnel.context, (&tunnel.labels, &tunnel.book), player, permit);
     tracing::debug!(session = %seat.session, %player, tunnel = tunnel.labels.tunnel, "player entered");
     let opening = Opening {
         session: seat.session,

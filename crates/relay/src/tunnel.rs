@@ -16,6 +16,7 @@ use crate::list::List;
 use crate::meter::SessionMeter;
 use crate::rates::Way;
 use crate::udp::UdpTunnel;
+use crate::usage::Book;
 
 /// An open tunnel. Its players end when it is dropped or its scope is cancelled.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Tunnel {
     pub circle: Arc<Circle>,
     /// What they pay on their way.
     pub way: Arc<Way>,
+    /// What it uses.
+    pub book: Arc<Book>,
     /// Bytes from and to players.
     pub bytes: [Counter; 2],
     pub scope: TaskScope,
@@ -58,6 +61,7 @@ pub(crate) struct Seat {
     pub session: SessionId,
     context: Arc<Context>,
     labels: TunnelLabels,
+    book: Arc<Book>,
     started: tokio::time::Instant,
     end: &'static str,
     bytes: [u64; 2],
@@ -68,7 +72,13 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// Reports that `player` is in.
-    pub fn take(context: &Arc<Context>, labels: &TunnelLabels, player: SocketAddr, permit: Permit) -> Self {
+    pub fn take(
+        context: &Arc<Context>,
+        (labels, book): (&TunnelLabels, &Arc<Book>),
+        player: SocketAddr,
+        permit: Permit,
+    ) -> Self {
+        book.enter(true);
         let session = context.next_session();
         context.metrics.session_started(labels);
         context.events.emit(Event::PlayerJoined {
@@ -78,27 +88,35 @@ impl Seat {
             session: session.to_string(),
             player,
         });
-        Self::new(context, labels, session, permit, Duration::ZERO)
+        Self::new(context, (labels, book), session, permit, Duration::ZERO)
     }
 
     /// Goes on with a player who has been in for `age`, in the process that this one follows.
     pub fn restore(
         context: &Arc<Context>,
-        labels: &TunnelLabels,
+        (labels, book): (&TunnelLabels, &Arc<Book>),
         session: SessionId,
         permit: Permit,
         age: Duration,
     ) -> Self {
+        book.enter(false);
         context.metrics.session_started(labels);
-        Self::new(context, labels, session, permit, age)
+        Self::new(context, (labels, book), session, permit, age)
     }
 
-    fn new(context: &Arc<Context>, labels: &TunnelLabels, session: SessionId, permit: Permit, age: Duration) -> Self {
+    fn new(
+        context: &Arc<Context>,
+        (labels, book): (&TunnelLabels, &Arc<Book>),
+        session: SessionId,
+        permit: Permit,
+        age: Duration,
+    ) -> Self {
         let now = tokio::time::Instant::now();
         Self {
             session,
             context: context.clone(),
             labels: labels.clone(),
+            book: book.clone(),
             started: now.checked_sub(age).unwrap_or(now),
             end: "tunnel_closed",
             bytes: [0; 2],
@@ -161,6 +179,7 @@ impl Drop for Seat {
         });
         // First the place is free, then it is told: a drain that looks in between would wait for its deadline.
         drop(self.permit.take());
+        self.book.leave();
         self.context.left.notify_waiters();
     }
 }

@@ -30,6 +30,7 @@ use crate::list::List;
 use crate::quic::Via;
 use crate::rates::{PACKET, Tolls, Way};
 use crate::tunnel::Seat;
+use crate::usage::Book;
 
 /// A player whom the server never answered is forgotten after this long, since the address may be made up. Slow servers answer a first packet sooner.
 const UNANSWERED: Duration = Duration::from_secs(10);
@@ -78,6 +79,7 @@ pub(crate) struct UdpTunnel {
     circle: Arc<Circle>,
     way: Arc<Way>,
     bytes: [Counter; 2],
+    book: Arc<Book>,
     outbox: DatagramOutbox,
     /// What the server list shows of it, for a game that is pinged in packets.
     list: Option<Arc<List>>,
@@ -93,7 +95,7 @@ impl UdpTunnel {
         context: &Arc<Context>,
         id: TunnelId,
         (host, name): (HostNumber, &TunnelName),
-        (labels, bytes): (&TunnelLabels, &[Counter; 2]),
+        (labels, bytes, book): (&TunnelLabels, &[Counter; 2], &Arc<Book>),
         (circle, way): (&Arc<Circle>, &Arc<Way>),
         outbox: DatagramOutbox,
         list: Option<Arc<List>>,
@@ -113,6 +115,7 @@ impl UdpTunnel {
             circle: circle.clone(),
             way: way.clone(),
             bytes: bytes.clone(),
+            book: book.clone(),
             outbox,
             list,
             table: Mutex::new(FlowTable::new(limits, id.lane())),
@@ -154,7 +157,7 @@ impl UdpTunnel {
         for handed in flows {
             let permit = self.context.players.readmit(now, handed.flow.player.ip(), &self.circle);
             let age = Duration::from_millis(handed.flow.age_ms);
-            let seat = Seat::restore(&self.context, &self.labels, handed.session, permit, age);
+            let seat = Seat::restore(&self.context, (&self.labels, &self.book), handed.session, permit, age);
             let local = handed.local;
             // A shared port that is not open any more has no more players.
             let Some(via) = via(handed.via) else { continue };
@@ -221,7 +224,9 @@ impl UdpTunnel {
         via: &Via,
     ) -> Result<FlowId, DropReason> {
         let access = self.context.access();
-        let barred = access.check_tunnel(self.host, &self.name, player.ip(), unix_now());
+        let barred = access
+            .check_tunnel(self.host, &self.name, player.ip(), unix_now())
+            .and_then(|()| self.context.check_quota(self.host, &self.name));
         barred.map_err(|reason| {
             self.context.metrics.denied(reason.as_str());
             DropReason::Denied
@@ -235,7 +240,7 @@ impl UdpTunnel {
                 self.context.metrics.denied(reason.as_str());
                 DropReason::Denied
             })?;
-        let seat = Seat::take(&self.context, &self.labels, player, permit);
+        let seat = Seat::take(&self.context, (&self.labels, &self.book), player, permit);
         let was_empty = table.is_empty();
         let via = via.clone();
         let hold = Hold {

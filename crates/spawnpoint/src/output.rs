@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use spawnpoint_agent::Shown;
 use spawnpoint_config::log::{Log, LogFormat as Configured};
-use spawnpoint_config::unit::{show_rate, show_speed};
+use spawnpoint_config::unit::{show_rate, show_size, show_speed};
 use spawnpoint_core::access::Lists;
 use spawnpoint_core::grant::{Caps, Grant, PortRule, UnixTime};
 use spawnpoint_net::unix_now;
@@ -151,23 +151,14 @@ pub fn list_players(players: &[Shown]) -> String {
             format!("{} {}", player.player, player.protocol),
             player.tunnel,
             rough(player.lasted.as_secs()),
-            show_size(player.up),
-            show_size(player.down),
+            rough_size(player.up),
+            rough_size(player.down),
         );
     }
     if players.len() > MOST {
         let _ = write!(text, "\nand {} more", players.len() - MOST);
     }
     text
-}
-
-/// Bytes, roughly.
-fn show_size(bytes: u64) -> String {
-    match bytes {
-        0..10_000 => format!("{bytes} B"),
-        10_000..10_000_000 => format!("{} kB", bytes / 1_000),
-        _ => format!("{} MB", bytes / 1_000_000),
-    }
 }
 
 /// All hosts, a line each.
@@ -279,6 +270,9 @@ fn describe_caps(caps: &Caps) -> String {
     if let Some(rate) = caps.rates.packets {
         let _ = write!(text, ", {} UDP packets", show_rate(rate));
     }
+    if let Some(quota) = caps.quota {
+        let _ = write!(text, ", {} a month", show_size(quota));
+    }
     text
 }
 
@@ -301,6 +295,16 @@ fn seen(time: Option<UnixTime>) -> String {
 
 fn ago(time: UnixTime) -> String {
     format!("{} ago", rough(unix_now().0.saturating_sub(time.0)))
+}
+
+/// Bytes, roughly.
+pub fn rough_size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{} kB", bytes / 1_000),
+        10_000_000..10_000_000_000 => format!("{} MB", bytes / 1_000_000),
+        _ => format!("{} GB", bytes / 1_000_000_000),
+    }
 }
 
 /// A time, roughly.

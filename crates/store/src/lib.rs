@@ -12,6 +12,7 @@ mod entry;
 mod error;
 mod host;
 mod sqlite;
+mod usage;
 
 use ipnet::IpNet;
 use spawnpoint_core::grant::{Grant, UnixTime};
@@ -26,6 +27,7 @@ pub use entry::Entry;
 pub use error::{ClaimError, ReserveError, StoreError};
 pub use host::{Host, HostId, Reservation};
 pub use sqlite::{FILE, SqliteDirectory};
+pub use usage::{Day, Usage};
 
 /// What a call of this crate returns.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -151,6 +153,13 @@ pub trait Directory: Send + Sync {
 
     /// Every ban, also those that have ended by themselves, the newest first.
     fn bans(&self) -> Result<Vec<Ban>>;
+
+    /// Adds what tunnels have used since it was added last: sessions and bytes add up, of peaks the highest stays. Does not count as a change for
+    /// [`Directory::version`].
+    fn add_usage(&self, usage: &[Usage]) -> Result<()>;
+
+    /// What tunnels have used from `first` to `last`, both included, by day, host and tunnel.
+    fn usage(&self, first: Day, last: Day) -> Result<Vec<Usage>>;
 
     /// A value that a process left under `key`.
     fn setting(&self, key: &str) -> Result<Option<String>>;

@@ -67,6 +67,9 @@ fn every_key_reaches_its_field() {
         up_per_address = "10 Mbit/s"
         down_per_address = "11 Mbit/s"
         packets_per_address = "off"
+        quota = "12 TiB"
+        quota_per_host = "13 GiB"
+        after_quota = "14 Mbit/s"
         [guard]
         allow = ["10.0.0.0/8", "2001:db8::1"]
         deny = ["10.6.0.0/16"]
@@ -151,6 +154,9 @@ fn every_key_reaches_its_field() {
             per_host: rates(4, 5, Some(6)),
             per_tunnel: rates(7, 8, Some(9)),
             per_address: rates(10, 11, None),
+            quota: Some(12 << 40),
+            quota_per_host: Some(13 << 30),
+            after_quota: 14 * 125_000,
         },
         guard: Guard {
             lists: Lists {

@@ -41,6 +41,8 @@ pub enum DenyReason {
     Barred(Barred),
     /// The country says so.
     Country,
+    /// The host, its tunnel or the relay has used up its traffic for this month.
+    Quota,
 }
 
 impl DenyReason {
@@ -52,6 +54,7 @@ impl DenyReason {
             Self::NoAgent => "no_agent",
             Self::Barred(barred) => barred.as_str(),
             Self::Country => "country",
+            Self::Quota => "quota",
         }
     }
 }

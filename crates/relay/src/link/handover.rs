@@ -196,7 +196,13 @@ impl LinkTask {
         let now = self.context.clock.now();
         let permit = self.context.players.readmit(now, handed.player.ip(), &tunnel.circle);
         let age = Duration::from_millis(handed.age_ms);
-        let seat = Seat::restore(&self.context, &tunnel.labels, handed.session, permit, age);
+        let seat = Seat::restore(
+            &self.context,
+            (&tunnel.labels, &tunnel.book),
+            handed.session,
+            permit,
+            age,
+        );
         let before = [handed.up, handed.down];
         let game = self.game_of(tunnel.id);
         let inner = tunnel.clone();

@@ -408,6 +408,9 @@ impl LinkTask {
             host: self.link.speeds.clone(),
             relay: context.speeds.clone(),
         });
+        let book = context
+            .books
+            .of(self.link.host, &request.name, request.protocol, &bytes);
         let scope = TaskScope::new(self.scope.token());
         let list = is_listed(request.game.as_deref()).then(|| context.lists.of(self.link.host, &request.name));
         let pinged = list.clone();
@@ -417,7 +420,7 @@ impl LinkTask {
                 context,
                 id,
                 (self.link.host, &request.name),
-                (&labels, &bytes),
+                (&labels, &bytes, &book),
                 (&circle, &way),
                 outbox,
                 pinged,
@@ -433,6 +436,7 @@ impl LinkTask {
             labels,
             circle,
             way,
+            book,
             bytes,
             scope,
             udp,

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use spawnpoint_config::relay::parse_public_host;
-use spawnpoint_config::unit::{parse_duration, parse_rate, parse_speed};
+use spawnpoint_config::unit::{parse_duration, parse_rate, parse_size, parse_speed};
 use spawnpoint_core::access::parse_prefix;
 use spawnpoint_core::grant::{Grant, PortRule, UnixTime};
 use spawnpoint_core::hostname::Pattern;
@@ -17,6 +17,7 @@ use spawnpoint_proto::{HostName, Protocol, TunnelName};
 use spawnpoint_relay::office::{CapsChange, GrantChange, Office};
 
 use super::Failure;
+use super::usage::{self, By, Format};
 use crate::output::{describe_grant, describe_host, list_hosts, print, say};
 use crate::paths;
 
@@ -53,6 +54,20 @@ enum HostCommand {
         /// For how long the old invite works too, such as 24h; not at all when absent, which is right when it got into wrong hands
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         grace: Option<Duration>,
+    },
+    /// Show what hosts and their tunnels have used: players and bytes, by day or by month
+    Usage {
+        /// Only this host
+        name: Option<HostName>,
+        /// How many days back, or months with --by month
+        #[arg(long, value_name = "NUMBER", default_value_t = 30)]
+        last: u32,
+        /// What a line is
+        #[arg(long, value_enum, default_value_t)]
+        by: By,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
     /// Change what a host may expose; what is not named stays
     Grant {
@@ -93,6 +108,9 @@ pub struct GrantArguments {
     /// UDP packets a second that players may send, such as 2000/s, or `any` for the relay's own limit
     #[arg(long, value_name = "RATE")]
     packets: Option<String>,
+    /// Bytes in a month, both ways together, such as 500GiB, or `any` for the relay's own quota
+    #[arg(long, value_name = "SIZE")]
+    quota: Option<String>,
     /// Addresses and prefixes from which alone players may come, or `any`
     #[arg(long, value_name = "PREFIXES")]
     allow: Option<String>,
@@ -124,6 +142,9 @@ impl GrantArguments {
             down: speed("--down", self.down)?,
             packets: or_any(self.packets, |rate| {
                 parse_rate(rate).with_context(|| format!("--packets {rate}: write for example 2000/s"))
+            })?,
+            quota: or_any(self.quota, |size| {
+                parse_size(size).with_context(|| format!("--quota {size}: write for example 500GiB"))
             })?,
         };
         let expires = |text: String| match text.as_str() {
@@ -205,6 +226,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         } => {
             let invite = office.rotate(&name, public_host.as_deref(), grace)?;
             print(invite).context("the invite could not be printed; rotate once more")?;
+        }
+        HostCommand::Usage { name, last, by, format } => {
+            let (first, today) = usage::period(by, last);
+            let used = office.usage(name.as_ref(), first, today)?;
+            print(usage::show(used, by, format).trim_end())?;
         }
         HostCommand::Grant { name, grant } => {
             let grant: Grant = office.grant(&name, grant.into_change().map_err(Failure::Usage)?)?;

@@ -8,6 +8,7 @@ mod host;
 mod invite;
 mod presets;
 mod relay;
+mod usage;
 
 use clap::Subcommand;
 use spawnpoint_config::ConfigError;

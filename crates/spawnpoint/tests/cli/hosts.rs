@@ -138,3 +138,28 @@ fn bans_are_set_at_home_and_by_the_operator_and_shown_to_both() {
     assert!(stdout(&at_home(&["bans"])).contains("nobody is banned"));
     assert!(stdout(&at_relay(&["bans"])).contains("nobody is banned"));
 }
+
+#[test]
+fn usage_is_shown_by_day_and_month_for_people_and_programs() {
+    let relay = Relay::start();
+    let invite = relay.invite("desk", &["--quota", "500GiB"]);
+    let home = tempfile::tempdir().unwrap();
+    let mut agent = relay.agent(home.path(), &[&invite, &format!("game=tcp:{}", echo())]);
+    let public = agent.event("tunnel")["public"].as_str().unwrap().to_owned();
+    agent.event("ready");
+    drop(play(&public));
+    let usage = |words: &[&str]| stdout(&run(relay.home.path(), &[&["host", "usage"], words].concat()));
+    // A running relay writes it every ten seconds.
+    let deadline = std::time::Instant::now() + crate::harness::DEADLINE;
+    while !usage(&["desk"]).contains("game/tcp") {
+        assert!(std::time::Instant::now() < deadline, "nothing is written down");
+    }
+    let csv = usage(&["--by", "month", "--last", "2", "--format", "csv"]);
+    let (names, line) = csv.split_once('\n').unwrap();
+    assert_eq!(names, "month,host,tunnel,protocol,sessions,peak,up,down");
+    assert!(line.contains(",desk,game,tcp,1,1,"), "{line}");
+    let json: serde_json::Value = serde_json::from_str(usage(&["--format", "json"]).trim()).unwrap();
+    assert_eq!((&json["host"], &json["sessions"]), (&"desk".into(), &1.into()));
+    assert!(stdout(&run(relay.home.path(), &["host", "show", "desk"])).contains("500 GiB a month"));
+    assert_fails(&run(relay.home.path(), &["host", "usage", "nobody"]), 1, &["no host `nobody`"]);
+}

@@ -88,6 +88,20 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE hosts ADD COLUMN old_until INTEGER;
     CREATE INDEX hosts_by_old_token ON hosts (old_prefix) WHERE old_prefix IS NOT NULL;
 ",
+    "
+    CREATE TABLE usage (
+        host INTEGER NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+        tunnel TEXT NOT NULL,
+        protocol TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        sessions INTEGER NOT NULL,
+        peak INTEGER NOT NULL,
+        up INTEGER NOT NULL,
+        down INTEGER NOT NULL,
+        PRIMARY KEY (host, tunnel, protocol, day)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX usage_by_day ON usage (day);
+",
 ];
 
 /// Opens the file at `path`, checked and up to date.

@@ -14,6 +14,7 @@ mod file;
 mod name;
 mod reservation;
 mod row;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,7 +28,9 @@ use spawnpoint_core::port::PortSet;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
 
-use crate::{Ban, ClaimError, Directory, Entry, Host, HostId, Reservation, ReserveError, Result, StoreError};
+use crate::{
+    Ban, ClaimError, Day, Directory, Entry, Host, HostId, Reservation, ReserveError, Result, StoreError, Usage,
+};
 use row::Columns;
 
 /// Longer than any transaction of ours on a slow disk; short enough that a stuck process becomes a message and not a hang.
@@ -425,6 +428,16 @@ impl Directory for SqliteDirectory {
 
     fn bans(&self) -> Result<Vec<Ban>> {
         ban::all(&self.state().connection, &self.path)
+    }
+
+    fn add_usage(&self, usage: &[Usage]) -> Result<()> {
+        self.write(Change::Routine, |transaction| {
+            usage::add(transaction, usage).map_err(|error| self.fail(error))
+        })
+    }
+
+    fn usage(&self, first: Day, last: Day) -> Result<Vec<Usage>> {
+        usage::between(&self.state().connection, &self.path, first, last)
     }
 
     fn setting(&self, key: &str) -> Result<Option<String>> {

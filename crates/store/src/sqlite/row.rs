@@ -172,6 +172,9 @@ struct CapsRow {
     /// UDP packets a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     packets: Option<u32>,
+    /// Bytes in a month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<u64>,
 }
 
 impl AllCaps {
@@ -273,6 +276,7 @@ impl From<Caps> for CapsRow {
             half_open,
             new_players,
             rates: Rates { up, down, packets },
+            quota,
         } = caps;
         Self {
             players,
@@ -281,6 +285,7 @@ impl From<Caps> for CapsRow {
             up,
             down,
             packets,
+            quota,
         }
     }
 }
@@ -294,12 +299,14 @@ impl From<CapsRow> for Caps {
             up,
             down,
             packets,
+            quota,
         } = row;
         Self {
             players,
             half_open,
             new_players,
             rates: Rates { up, down, packets },
+            quota,
         }
     }
 }

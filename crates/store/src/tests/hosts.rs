@@ -19,6 +19,7 @@ fn a_host_is_found_by_token_number_and_name_with_all_it_was_given() {
         caps: Caps {
             players: NonZeroU32::new(20),
             half_open: NonZeroU32::new(7),
+            quota: Some(1 << 40),
             ..Caps::default()
         },
         tunnel_caps: [(
@@ -349,4 +350,33 @@ fn a_replaced_token_works_until_it_is_not_kept_any_more() {
         .create_host(&name("desk"), &hash(5), &Grant::default(), NOW)
         .unwrap();
     assert_eq!(tokens(0), [(hash(5).id(), None)]);
+}
+
+#[test]
+fn usage_adds_up_by_day_and_its_peak_is_the_highest() {
+    let (_dir, store) = open();
+    let desk = host(&store, "desk", 1);
+    let used = |host, day, peak| Usage {
+        host,
+        tunnel: "minecraft".parse().unwrap(),
+        protocol: Protocol::Tcp,
+        day: Day(day),
+        sessions: 2,
+        peak,
+        up: 100,
+        down: 1_000,
+    };
+    let before = store.version().unwrap();
+    store
+        .add_usage(&[used(desk, 10, 3), used(desk, 11, 1), used(HostId(999), 10, 1)])
+        .unwrap();
+    store.add_usage(&[used(desk, 10, 2)]).unwrap();
+    assert_eq!(store.version().unwrap(), before);
+    let found = store.usage(Day(10), Day(11)).unwrap();
+    assert_eq!(found.len(), 2);
+    assert_eq!(
+        (found[0].sessions, found[0].peak, found[0].up, found[0].down),
+        (4, 3, 200, 2_000)
+    );
+    assert_eq!(store.usage(Day(12), Day(99)).unwrap(), []);
 }

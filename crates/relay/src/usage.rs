@@ -1,0 +1,294 @@
+//! What hosts and tunnels use: written to the directory by day, held against their monthly quotas.
+//!
+//! Sessions and bytes are counted where they happen, by counters that are there anyway; a task takes them over every few seconds. Who has used up a quota takes no new players
+//! and goes on slowly, which is looked up without waiting by whoever lets players in.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use spawnpoint_core::grant::Rates;
+use spawnpoint_core::route::HostNumber;
+use spawnpoint_net::unix_now;
+use spawnpoint_ops::{Event, describe};
+use spawnpoint_proto::{Protocol, TunnelName};
+use spawnpoint_store::{Day, HostId, StoreError, Usage};
+use tokio::sync::watch;
+
+use crate::context::Context;
+
+/// How often it is taken over; a quota is overdrawn by what passes in this time.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Which tunnel.
+type Key = (HostNumber, TunnelName, Protocol);
+
+/// What a tunnel has used since it was taken over last.
+#[derive(Debug)]
+pub(crate) struct Book {
+    sessions: AtomicU64,
+    active: AtomicU32,
+    peak: AtomicU32,
+    /// The tunnel's counters, and how far they were taken over.
+    bytes: Mutex<([Counter; 2], [u64; 2])>,
+}
+
+impl Book {
+    fn new(bytes: &[Counter; 2]) -> Self {
+        Self {
+            sessions: AtomicU64::new(0),
+            active: AtomicU32::new(0),
+            peak: AtomicU32::new(0),
+            bytes: Mutex::new((bytes.clone(), bytes.each_ref().map(Counter::get))),
+        }
+    }
+
+    /// A player is in; one who `is_new` was not, in the process before.
+    pub fn enter(&self, is_new: bool) {
+        self.sessions.fetch_add(u64::from(is_new), Ordering::Relaxed);
+        let active = self.active.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(active, Ordering::Relaxed);
+    }
+
+    /// A player has left.
+    pub fn leave(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> (u64, u32, [u64; 2]) {
+        let sessions = self.sessions.swap(0, Ordering::Relaxed);
+        let peak = self.peak.swap(self.active.load(Ordering::Relaxed), Ordering::Relaxed);
+        let (counters, taken) = &mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = counters.each_ref().map(Counter::get);
+        let used = [0, 1].map(|at: usize| now[at].saturating_sub(taken[at]));
+        *taken = now;
+        (sessions, peak, used)
+    }
+}
+
+/// What a quota is of.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Quota {
+    /// The relay.
+    Relay,
+    /// A host.
+    Host(HostNumber),
+    /// One of its tunnels.
+    Tunnel(HostNumber, TunnelName),
+}
+
+/// The quotas that are used up.
+pub(crate) type UsedUp = HashSet<Quota>;
+
+/// The books of all tunnels, and what they have used this month.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    open: Mutex<HashMap<Key, Arc<Book>>>,
+    month: Mutex<Month>,
+    used_up: watch::Sender<Arc<UsedUp>>,
+}
+
+#[derive(Debug, Default)]
+struct Month {
+    first: Option<Day>,
+    bytes: HashMap<(HostNumber, TunnelName), u64>,
+}
+
+impl Month {
+    fn add(&mut self, used: &Usage) {
+        let key = (HostNumber(used.host.0), used.tunnel.clone());
+        *self.bytes.entry(key).or_default() += used.up + used.down;
+    }
+
+    fn of(&self, quota: &Quota) -> u64 {
+        let counts = |(host, tunnel): &(HostNumber, TunnelName)| match quota {
+            Quota::Relay => true,
+            Quota::Host(own) => own == host,
+            Quota::Tunnel(own, name) => own == host && name == tunnel,
+        };
+        self.bytes
+            .iter()
+            .filter(|(key, _)| counts(key))
+            .map(|(_, bytes)| bytes)
+            .sum()
+    }
+}
+
+impl Books {
+    /// The book of a tunnel, whose bytes are counted by `bytes`.
+    pub fn of(&self, host: HostNumber, tunnel: &TunnelName, protocol: Protocol, bytes: &[Counter; 2]) -> Arc<Book> {
+        let mut open = self.open();
+        let book = open
+            .entry((host, tunnel.clone(), protocol))
+            .or_insert_with(|| Arc::new(Book::new(bytes)));
+        // A tunnel that was forgotten meanwhile has other counters.
+        let (counters, taken) = &mut *book.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if counters[0].get() != bytes[0].get() || counters[1].get() != bytes[1].get() {
+            (*counters, *taken) = (bytes.clone(), bytes.each_ref().map(Counter::get));
+        }
+        book.clone()
+    }
+
+    /// The quotas that are used up.
+    pub fn used_up(&self) -> Arc<UsedUp> {
+        self.used_up.borrow().clone()
+    }
+
+    /// Sees a new value whenever one is used up, or begins anew.
+    pub fn changes(&self) -> watch::Receiver<Arc<UsedUp>> {
+        self.used_up.subscribe()
+    }
+
+    /// Whether this tunnel may have new players.
+    pub fn has_quota(&self, host: HostNumber, tunnel: &TunnelName) -> bool {
+        let used_up = self.used_up.borrow();
+        used_up.is_empty()
+            || !(used_up.contains(&Quota::Relay)
+                || used_up.contains(&Quota::Host(host))
+                || used_up.contains(&Quota::Tunnel(host, tunnel.clone())))
+    }
+
+    /// What was used since the last time.
+    fn take(&self, day: Day) -> Vec<Usage> {
+        let mut open = self.open();
+        let mut all = Vec::new();
+        open.retain(|(host, tunnel, protocol), book| {
+            let is_open = Arc::strong_count(book) > 1;
+            let (sessions, peak, [up, down]) = book.take();
+            if (sessions, peak, up, down) != (0, 0, 0, 0) {
+                all.push(Usage {
+                    host: HostId(host.0),
+                    tunnel: tunnel.clone(),
+                    protocol: *protocol,
+                    day,
+                    sessions,
+                    peak,
+                    up,
+                    down,
+                });
+            }
+            is_open
+        });
+        all
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<Key, Arc<Book>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn month(&self) -> MutexGuard<'_, Month> {
+        self.month.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes usage over, as long as it is polled.
+pub(crate) async fn keep(context: Arc<Context>) {
+    let mut pace = tokio::time::interval(EVERY);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut changes = context.hosts.changes();
+    let mut config = context.config_changes();
+    loop {
+        tokio::select! {
+            _ = pace.tick() => {}
+            // A quota may be another one now.
+            Ok(()) = changes.changed() => {}
+            Ok(()) = config.changed() => {}
+        }
+        take_over(&context).await;
+    }
+}
+
+/// Takes over what was used since the last time, and looks at the quotas.
+pub(crate) async fn take_over(context: &Context) {
+    let books = &context.books;
+    let today = Day::of(unix_now());
+    let used = books.take(today);
+    let is_known = books.month().first == Some(today.month());
+    if is_known {
+        let mut month = books.month();
+        used.iter().for_each(|used| month.add(used));
+    }
+    if !used.is_empty()
+        && let Err(error) = context.hosts.add_usage(used).await
+    {
+        tracing::error!(error = %describe(&error), "usage could not be written, what was used meanwhile is missing from it");
+    }
+    if !is_known {
+        // A new month, or the first look: what was written just now is in it.
+        match context.hosts.usage(today.month(), today).await {
+            Ok(all) => {
+                let mut month = Month {
+                    first: Some(today.month()),
+                    ..Month::default()
+                };
+                all.iter().for_each(|used| month.add(used));
+                *books.month() = month;
+            }
+            Err(error) => {
+                return tracing::error!(error = %describe(&error), "usage could not be read, quotas do not count");
+            }
+        }
+    }
+    match used_up(context).await {
+        Ok(now) => tell(context, now),
+        Err(error) => tracing::error!(error = %describe(&error), "quotas could not be read"),
+    }
+}
+
+async fn used_up(context: &Context) -> Result<UsedUp, StoreError> {
+    let config = context.config();
+    let mut quotas: Vec<(Quota, u64)> = config
+        .bandwidth
+        .quota
+        .map(|bytes| (Quota::Relay, bytes))
+        .into_iter()
+        .collect();
+    for host in context.hosts.all().await? {
+        let number = HostNumber(host.id.0);
+        let own = host.grant.caps.quota.or(config.bandwidth.quota_per_host);
+        quotas.extend(own.map(|bytes| (Quota::Host(number), bytes)));
+        let tunnels = host.grant.tunnel_caps.iter();
+        quotas.extend(tunnels.filter_map(|(name, caps)| Some((Quota::Tunnel(number, name.clone()), caps.quota?))));
+    }
+    let month = context.books.month();
+    let is_used_up = |(quota, bytes): &(Quota, u64)| month.of(quota) >= *bytes;
+    Ok(quotas.into_iter().filter(is_used_up).map(|(quota, _)| quota).collect())
+}
+
+fn tell(context: &Context, now: UsedUp) {
+    let before = context.books.used_up();
+    if *before == now {
+        return;
+    }
+    for quota in now.difference(&before) {
+        let (host, tunnel) = match quota {
+            Quota::Relay => (None, None),
+            Quota::Host(host) => (Some(host.0), None),
+            Quota::Tunnel(host, tunnel) => (Some(host.0), Some(tunnel.to_string())),
+        };
+        tracing::warn!(
+            host,
+            tunnel,
+            "the quota of this month is used up: no new players, and those who are in go on slowly"
+        );
+        context.events.emit(Event::QuotaUsed { host, tunnel });
+    }
+    context.speeds.set(match now.contains(&Quota::Relay) {
+        true => slowed(context, context.config().bandwidth.total),
+        false => context.config().bandwidth.total,
+    });
+    context.books.used_up.send_replace(Arc::new(now));
+}
+
+/// How fast those may still be whose quota is used up.
+pub(crate) fn slowed(context: &Context, rates: Rates) -> Rates {
+    let slow = context.config().bandwidth.after_quota;
+    let least = |rate: Option<u64>| Some(rate.map_or(slow, |rate| rate.min(slow)));
+    Rates {
+        up: least(rates.up),
+        down: least(rates.down),
+        ..rates
+    }
+}
