@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use spawnpoint_core::grant::{Caps, Grant, Rates};
 use spawnpoint_ops::Event;
 use spawnpoint_proto::control::BanRequest;
+use spawnpoint_proto::{Invite, Token};
 use spawnpoint_relay::office::{CapsChange, GrantChange};
 use spawnpoint_store::Day;
 use spawnpoint_tests::{Lab, java, noise, origins, soon, until};
@@ -555,4 +556,61 @@ async fn a_used_up_quota_takes_no_new_players_and_usage_is_written_down() {
         used.up >= 800_000 && used.down >= 800_000 && used.sessions >= 1 && used.peak >= 1,
         "{used:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_is_written_down_with_who_and_when() {
+    let mut lab = Lab::with(|config| config.audit.sessions = true).await;
+    let echo = origins::echo().await;
+    let host = lab.host("desk", &[&format!("game=tcp:{echo}")]).await;
+    let public = host.public("game").await;
+    drop(comes_from([127, 0, 12, 1], public).await.unwrap());
+    until("the player has left", || lab.relay().players() == 0).await;
+    let stranger = Invite {
+        token: Token::new([9; 32]),
+        ..lab.invite("attic")
+    };
+    let mut stranger = spawnpoint_tests::Host::start(stranger, &[&format!("game=tcp:{echo}")]);
+    let _ = stranger.gave_up().await;
+    host.agent.bans(&ban("127.0.12.2")).await;
+    assert!(comes_from([127, 0, 12, 2], public).await.is_none());
+    lab.office().revoke(&"attic".parse().unwrap()).unwrap();
+    // What the operator did is taken over within a second, refusals are told together every ten.
+    soon("it is written down", async {
+        let path = lab.data_dir().join("audit.jsonl");
+        loop {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if text.contains("limit_hit") && text.contains("revoked") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    lab.stop().await;
+    let text = std::fs::read_to_string(lab.data_dir().join("audit.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let find = |name: &str| {
+        let found = lines.iter().find(|line| line["event"] == name);
+        found.unwrap_or_else(|| panic!("no `{name}` in\n{text}"))
+    };
+    for name in ["ready", "link_up", "tunnel", "link_down", "stopped"] {
+        find(name);
+    }
+    assert_eq!(find("invited")["host"], "desk");
+    assert_eq!(find("first_seen")["host"], "desk");
+    assert_eq!(find("agent_refused")["reason"], "unknown_token");
+    assert_eq!(find("revoked")["host"], "attic");
+    let banned = find("banned");
+    assert_eq!(
+        (&banned["prefix"], &banned["by"]),
+        (&"127.0.12.2/32".into(), &"host".into())
+    );
+    let hit = find("limit_hit");
+    assert_eq!((&hit["reason"], &hit["count"]), (&"banned".into(), &1.into()));
+    let left = find("player_left");
+    assert!(left["player"].as_str().unwrap().starts_with("127.0.12.1:"), "{left}");
+    assert_eq!((&left["up"], &left["down"]), (&5.into(), &5.into()));
+    assert!(lines.iter().all(|line| line["time"].as_str().unwrap().ends_with('Z')));
+    assert!(!text.contains("spawnpoint1"), "an invite is in it");
 }

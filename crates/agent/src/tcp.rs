@@ -256,6 +256,7 @@ impl Drop for Visit {
             up,
             down,
             lasted_ms: self.started.elapsed().as_millis() as u64,
+            player: None,
         });
     }
 }

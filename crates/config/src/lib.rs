@@ -11,6 +11,7 @@
 //! `config/relay.toml` and `config/agent.toml` in the repository document every key. The tests of this crate read them, so they cannot drift.
 
 pub mod agent;
+pub mod audit;
 mod document;
 mod error;
 pub mod link;

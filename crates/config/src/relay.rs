@@ -16,6 +16,7 @@ use spawnpoint_proto::control::MAX_AWAY;
 use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
 
 use crate::ConfigError;
+use crate::audit::AuditLog;
 use crate::document::{self, Document};
 use crate::link::{self, Transport};
 use crate::log::Log;
@@ -64,6 +65,8 @@ pub struct RelayConfig {
     pub admin: Option<SocketAddr>,
     /// What is logged.
     pub log: Log,
+    /// What is written down.
+    pub audit: AuditLog,
     /// How long a relay that goes down waits for its players to leave.
     pub drain_deadline: Duration,
 }
@@ -267,6 +270,7 @@ impl Default for RelayConfig {
             certificate: Certificate::default(),
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 7844))),
             log: Log::default(),
+            audit: AuditLog::default(),
             drain_deadline: Duration::from_secs(30),
         }
     }
@@ -435,6 +439,7 @@ impl RelayConfig {
             certificate: Certificate::read(document),
             admin: admin(document, default.admin),
             log: Log::read(document),
+            audit: AuditLog::read(document),
             drain_deadline: {
                 let longest = Duration::from_secs(3_600);
                 document

@@ -157,6 +157,9 @@ pub enum Event {
         down: u64,
         /// How long the player was in, in milliseconds.
         lasted_ms: u64,
+        /// The player's address, as far as it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        player: Option<SocketAddr>,
     },
     /// The game server does not take players; said once until it does again.
     OriginDown {
@@ -180,6 +183,61 @@ pub enum Event {
         reason: &'static str,
         /// How many.
         count: u64,
+    },
+    /// An agent was not let in.
+    AgentRefused {
+        /// Its address.
+        peer: SocketAddr,
+        /// Why, in one word.
+        reason: &'static str,
+        /// How many more there were since the last that was told, for want of time.
+        untold: u64,
+    },
+    /// A host's agent is here for the first time.
+    FirstSeen {
+        /// The host.
+        host: String,
+        /// The agent's address.
+        peer: SocketAddr,
+    },
+    /// Players were turned away, told together for a while.
+    LimitHit {
+        /// Why, in one word.
+        reason: &'static str,
+        /// How many.
+        count: u64,
+        /// In how many seconds.
+        seconds: u64,
+    },
+    /// An operator has invited a host.
+    Invited {
+        /// The host.
+        host: String,
+        /// Who did it, as the machine knows them.
+        by: String,
+    },
+    /// An operator has replaced a host's token.
+    Rotated {
+        /// The host.
+        host: String,
+        /// For how long the old one works too, in seconds.
+        grace_s: u64,
+        /// Who did it.
+        by: String,
+    },
+    /// An operator has ended a host.
+    Revoked {
+        /// The host.
+        host: String,
+        /// Who did it.
+        by: String,
+    },
+    /// An operator has changed what a host may expose and use.
+    Granted {
+        /// The host.
+        host: String,
+        /// Who did it.
+        by: String,
     },
     /// A quota of this month is used up.
     QuotaUsed {
@@ -323,6 +381,7 @@ mod tests {
             up: 1,
             down: 2,
             lasted_ms: 3,
+            player: None,
         };
         assert_eq!(
             serde_json::to_string(&left).unwrap(),

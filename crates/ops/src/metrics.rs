@@ -1,7 +1,8 @@
 //! The relay's metrics: each name once, each label value from an enum or from configuration, never an address or an error text.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -70,6 +71,9 @@ pub struct RelayMetrics {
     bytes: Family<DirectionLabels, Counter>,
     denied: Family<ReasonLabels, Counter>,
     shared_tokens: Counter,
+    audit_lost: Gauge,
+    /// Players who were not let in since they were told together last.
+    denials: Arc<Mutex<BTreeMap<&'static str, u64>>>,
     dropped: Family<DropLabels, Counter>,
     links_parked: Gauge,
     resumed: Counter,
@@ -108,6 +112,7 @@ impl Default for RelayMetrics {
             "shared_tokens",
             "Agents that came with an invite that another agent in another network was using"
         );
+        let audit_lost = metric!("audit_lines_lost", "Lines of the audit log that got nowhere");
         let dropped = metric!(
             "datagrams_dropped",
             "UDP packets that went no further, by tunnel and reason"
@@ -160,6 +165,8 @@ impl Default for RelayMetrics {
             bytes,
             denied,
             shared_tokens,
+            audit_lost,
+            denials: Arc::default(),
             dropped,
             links_parked,
             resumed,
@@ -315,6 +322,18 @@ impl RelayMetrics {
     /// A player was not let in.
     pub fn denied(&self, reason: &'static str) {
         self.denied.get_or_create(&ReasonLabels { reason }).inc();
+        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        *denials.entry(reason).or_default() += 1;
+    }
+
+    /// How many were not let in since the last call, by reason.
+    pub fn take_denials(&self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut *self.denials.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// So many lines of the audit log got nowhere.
+    pub fn set_audit_lost(&self, lines: u64) {
+        self.audit_lost.set(lines as i64);
     }
 
     /// UDP packets of a tunnel went no further.

@@ -1,16 +1,17 @@
 //! What every task of a relay shares.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use spawnpoint_config::relay::RelayConfig;
 use spawnpoint_core::admission::{Bounds, DenyReason, Full, Gate, Limits, Whose};
 use spawnpoint_core::offences::Offence;
+use spawnpoint_core::pace::Pace;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::Clock;
-use spawnpoint_ops::{Events, RelayMetrics};
+use spawnpoint_ops::{Audit, Event, Events, RelayMetrics};
 use spawnpoint_proto::{SessionId, TunnelName};
 use spawnpoint_sniff::minecraft::Refusal;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -32,6 +33,9 @@ pub(crate) const MAX_HEARING: u32 = 4_096;
 
 /// So many refusals a second of those who keep to their own address's bounds are an attack.
 const SIEGE: u32 = 500;
+
+/// Refused agents that are told one by one, in a second.
+const REFUSALS_TOLD: u32 = 10;
 
 /// No host has this number.
 const NO_HOST: i64 = -1;
@@ -82,6 +86,9 @@ pub(crate) struct Context {
     pub hosts: Hosts,
     pub metrics: RelayMetrics,
     pub events: Events,
+    pub audit: Audit,
+    /// Refused agents are told so often.
+    refusals_told: Mutex<(Pace, u64)>,
     /// Admission of players.
     pub players: Gate,
     /// Admission of agents up to their welcome.
@@ -118,7 +125,7 @@ impl Context {
         public_host: String,
         hosts: Hosts,
         metrics: RelayMetrics,
-        events: Events,
+        (events, audit): (Events, Audit),
         book: Book,
     ) -> Self {
         let settings = Arc::new(settings);
@@ -132,6 +139,8 @@ impl Context {
             hosts,
             metrics,
             events,
+            audit,
+            refusals_told: Mutex::new((Pace::new(REFUSALS_TOLD, REFUSALS_TOLD), 0)),
             players: Gate::new(players),
             door: Door::default(),
             hearing: Gate::new(hearing),
@@ -167,6 +176,19 @@ impl Context {
         self.speeds.set(settings.bandwidth.total);
         self.addresses.set(settings.bandwidth.per_address);
         self.settings.send_replace(Arc::new(settings));
+    }
+
+    /// An agent from `peer` is not let in; told, unless there are too many.
+    pub fn refuse_agent(&self, peer: SocketAddr, reason: &'static str) {
+        let mut told = self.refusals_told.lock().unwrap_or_else(PoisonError::into_inner);
+        match told.0.allows(self.clock.now()) {
+            true => {
+                let untold = std::mem::take(&mut told.1);
+                drop(told);
+                self.events.emit(Event::AgentRefused { peer, reason, untold });
+            }
+            false => told.1 += 1,
+        }
     }
 
     /// A TCP player from `ip` is not let in.

@@ -183,6 +183,11 @@ impl Hosts {
         self.call(move |directory| directory.usage(first, last)).await
     }
 
+    /// What was left for the audit log.
+    pub async fn take_notes(&self) -> Result<Vec<(UnixTime, String)>, StoreError> {
+        self.call(|directory| directory.take_notes()).await
+    }
+
     /// The host with this name, unless it is revoked.
     pub async fn by_name(&self, name: HostName) -> Result<Option<Host>, StoreError> {
         let host = self.call(move |directory| directory.host_by_name(&name)).await?;

@@ -22,6 +22,7 @@
 //! access    from where players may come: lists, countries, bans
 //! offend    offences, and the bans that they bring
 //! allowance how much hosts and tunnels may use
+//! audit     what is written down of it
 //! usage     what hosts and tunnels use, and their quotas
 //! rates     how fast they and their players may be
 //! tcp udp   one TCP player; the UDP players of one tunnel
@@ -32,6 +33,7 @@
 
 mod access;
 mod allowance;
+mod audit;
 mod away;
 mod certificate;
 mod context;

@@ -13,6 +13,7 @@ use spawnpoint_core::grant::{Caps, Grant, PortRule, ProtocolSet, Rates, UnixTime
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{random_bytes, unix_now};
+use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust, TunnelName, plain};
 use spawnpoint_store::{
     Ban, BannedBy, Day, Directory, Entry, Host, HostId, Reservation, SqliteDirectory, StoreError, Usage,
@@ -159,6 +160,8 @@ impl Office {
         let invite = self.draft(public_host)?;
         self.directory
             .create_host(name, &SecretHash::of_token(&invite.token), grant, unix_now())?;
+        let (host, by) = (name.to_string(), operator());
+        self.note(&Event::Invited { host, by });
         Ok(invite)
     }
 
@@ -176,6 +179,11 @@ impl Office {
         let keep_until = grace.map(|grace| UnixTime(unix_now().0 + grace.as_secs()));
         self.directory
             .rotate(name, &SecretHash::of_token(&invite.token), keep_until)?;
+        self.note(&Event::Rotated {
+            host: name.to_string(),
+            grace_s: grace.map_or(0, |grace| grace.as_secs()),
+            by: operator(),
+        });
         Ok(invite)
     }
 
@@ -184,7 +192,10 @@ impl Office {
     /// # Errors
     /// When there is no such host.
     pub fn revoke(&self, name: &HostName) -> Result<(), OfficeError> {
-        Ok(self.directory.revoke(name, unix_now())?)
+        self.directory.revoke(name, unix_now())?;
+        let (host, by) = (name.to_string(), operator());
+        self.note(&Event::Revoked { host, by });
+        Ok(())
     }
 
     /// Changes a host's grant and returns the new one.
@@ -195,6 +206,8 @@ impl Office {
         let (host, _) = self.host(name)?;
         let grant = change.apply(host.grant);
         self.directory.set_grant(name, &grant)?;
+        let (host, by) = (name.to_string(), operator());
+        self.note(&Event::Granted { host, by });
         Ok(grant)
     }
 
@@ -244,6 +257,7 @@ impl Office {
         lasts: Option<Duration>,
         reason: &str,
     ) -> Result<(), OfficeError> {
+        let name = host.map(ToString::to_string);
         let host = host.map(|name| self.host(name)).transpose()?;
         let now = unix_now();
         let ban = Ban {
@@ -254,7 +268,15 @@ impl Office {
             by: BannedBy::Operator,
             reason: plain(reason),
         };
-        Ok(self.directory.ban(&ban, now)?)
+        self.directory.ban(&ban, now)?;
+        self.note(&Event::Banned {
+            host: name,
+            prefix: ban.prefix.to_string(),
+            by: ban.by.as_str(),
+            reason: ban.reason,
+            lasts_s: lasts.map(|lasts| lasts.as_secs()),
+        });
+        Ok(())
     }
 
     /// Lifts the ban of this very prefix; returns whether there was one.
@@ -262,8 +284,17 @@ impl Office {
     /// # Errors
     /// When there is no such host.
     pub fn lift(&self, host: Option<&HostName>, prefix: IpNet) -> Result<bool, OfficeError> {
+        let name = host.map(ToString::to_string);
         let host = host.map(|name| self.host(name)).transpose()?;
-        Ok(self.directory.lift(host.map(|(host, _)| host.id), &canonical(prefix))?)
+        let prefix = canonical(prefix);
+        let is_lifted = self.directory.lift(host.map(|(host, _)| host.id), &prefix)?;
+        if is_lifted {
+            self.note(&Event::Unbanned {
+                host: name,
+                prefix: prefix.to_string(),
+            });
+        }
+        Ok(is_lifted)
     }
 
     /// Every ban that is on, with the host that it is for, the newest first.
@@ -298,6 +329,19 @@ impl Office {
         self.setting(PUBLIC_HOST)
     }
 
+    /// Leaves what was done for the relay's audit log. What is done is done, also if that cannot be noted.
+    fn note(&self, event: &Event) {
+        let noted = serde_json::to_string(event).map_err(|error| error.to_string());
+        let left = noted.and_then(|note| {
+            self.directory
+                .leave_note(unix_now(), &note)
+                .map_err(|error| describe(&error))
+        });
+        if let Err(error) = left {
+            tracing::error!(error, "this is missing from the audit log");
+        }
+    }
+
     fn draft(&self, public_host: Option<&str>) -> Result<Invite, OfficeError> {
         let port = self.setting(AGENT_PORT)?.parse().map_err(|_| self.no_relay())?;
         let trust = match self.setting(VERIFY)?.as_str() {
@@ -323,6 +367,15 @@ impl Office {
     fn no_relay(&self) -> OfficeError {
         OfficeError::NoRelay(self.data_dir.clone())
     }
+}
+
+/// Who does this, as the machine knows them.
+fn operator() -> String {
+    let names = ["SUDO_USER", "USER", "USERNAME"].into_iter();
+    let name = names
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|name| !name.is_empty());
+    plain(&name.unwrap_or_else(|| "unknown".to_owned()))
 }
 
 fn parse_hash(text: &str) -> Option<CertificateHash> {

@@ -68,6 +68,7 @@ fn merge(old: &RelayConfig, new: RelayConfig) -> (RelayConfig, Vec<&'static str>
         certificate: old.certificate.clone(),
         admin: old.admin,
         log: old.log.clone(),
+        audit: old.audit.clone(),
         ..new.clone()
     };
     let fixed = [
@@ -82,6 +83,7 @@ fn merge(old: &RelayConfig, new: RelayConfig) -> (RelayConfig, Vec<&'static str>
         ("certificate", old.certificate == new.certificate),
         ("admin", old.admin == new.admin),
         ("log", old.log == new.log),
+        ("audit", old.audit == new.audit),
     ];
     let waits = fixed.into_iter().filter(|(_, is_same)| !is_same);
     (live, waits.map(|(name, _)| name).collect())

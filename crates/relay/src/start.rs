@@ -16,13 +16,14 @@ use spawnpoint_net::tls::{self, ShownCertificate};
 use spawnpoint_net::{BindError, Clock, RelayEndpoint, RelayKeys, TaskScope, bind_udp, relay_settings, var};
 #[cfg(unix)]
 use spawnpoint_ops::describe;
-use spawnpoint_ops::{Admin, AdminError, Event, Events, RelayMetrics};
+use spawnpoint_ops::{Admin, AdminError, AuditError, Event, Events, RelayMetrics};
 use spawnpoint_proto::{CertificateHash, CloseCode, Protocol, host_port};
 use spawnpoint_store::{Ban, DataDir, DataDirLock, SqliteDirectory, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Borders};
+use crate::audit;
 use crate::certificate;
 use crate::context::{Context, Settings};
 use crate::directory::Hosts;
@@ -86,6 +87,9 @@ pub enum RelayError {
     /// A task that everything depends on has ended.
     #[error("the relay has failed: this is a mistake in it, its log says where")]
     Crashed,
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The admin port cannot be opened.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -230,12 +234,21 @@ impl Prepared {
             ports: config.players.ports.to_string(),
             shared: shared(&config),
             certificate,
-            data_dir,
+            data_dir: data_dir.clone(),
         };
         let settings = settings(config)?;
         let (book, bans) = Book::new();
+        let (audit, events) = audit::open(&settings.audit, &data_dir, events)?;
         let hosts = Hosts::new(Arc::new(directory));
-        let context = Context::new(Clock::default(), settings, public_host, hosts, metrics, events, book);
+        let context = Context::new(
+            Clock::default(),
+            settings,
+            public_host,
+            hosts,
+            metrics,
+            (events, audit),
+            book,
+        );
         context
             .hosts
             .entries()
@@ -313,6 +326,7 @@ impl Assembled {
         scope.spawn(remember::follow(context.clone(), registry.clone()));
         scope.spawn(access::follow(context.clone()));
         scope.spawn(usage::keep(context.clone()));
+        scope.spawn(audit::keep(context.clone()));
         scope.spawn(offend::write(context.clone(), bans));
         if let Some(files) = context.config().certificate.files.clone() {
             scope.spawn(certificate::follow(files, shown, context.hosts.clone()));
@@ -477,6 +491,9 @@ impl Relay {
         context.events.emit(Event::Stopped {
             reason: "stopped on request".to_owned(),
         });
+        let audit = context.audit.clone();
+        // It has a deadline of its own.
+        let _ = tokio::task::spawn_blocking(move || audit.finish()).await;
     }
 }
 

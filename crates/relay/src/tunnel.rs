@@ -59,6 +59,7 @@ impl Tunnel {
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub session: SessionId,
+    player: SocketAddr,
     context: Arc<Context>,
     labels: TunnelLabels,
     book: Arc<Book>,
@@ -88,32 +89,33 @@ impl Seat {
             session: session.to_string(),
             player,
         });
-        Self::new(context, (labels, book), session, permit, Duration::ZERO)
+        Self::new(context, (labels, book), (session, player), permit, Duration::ZERO)
     }
 
     /// Goes on with a player who has been in for `age`, in the process that this one follows.
     pub fn restore(
         context: &Arc<Context>,
         (labels, book): (&TunnelLabels, &Arc<Book>),
-        session: SessionId,
+        (session, player): (SessionId, SocketAddr),
         permit: Permit,
         age: Duration,
     ) -> Self {
         book.enter(false);
         context.metrics.session_started(labels);
-        Self::new(context, (labels, book), session, permit, age)
+        Self::new(context, (labels, book), (session, player), permit, age)
     }
 
     fn new(
         context: &Arc<Context>,
         (labels, book): (&TunnelLabels, &Arc<Book>),
-        session: SessionId,
+        (session, player): (SessionId, SocketAddr),
         permit: Permit,
         age: Duration,
     ) -> Self {
         let now = tokio::time::Instant::now();
         Self {
             session,
+            player,
             context: context.clone(),
             labels: labels.clone(),
             book: book.clone(),
@@ -160,6 +162,7 @@ impl Drop for Seat {
         }
         let Self {
             session,
+            player,
             labels,
             end,
             bytes: [up, down],
@@ -176,6 +179,7 @@ impl Drop for Seat {
             up: *up,
             down: *down,
             lasted_ms: self.lasted().as_millis() as u64,
+            player: Some(*player),
         });
         // First the place is free, then it is told: a drain that looks in between would wait for its deadline.
         drop(self.permit.take());

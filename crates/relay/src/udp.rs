@@ -157,7 +157,8 @@ impl UdpTunnel {
         for handed in flows {
             let permit = self.context.players.readmit(now, handed.flow.player.ip(), &self.circle);
             let age = Duration::from_millis(handed.flow.age_ms);
-            let seat = Seat::restore(&self.context, (&self.labels, &self.book), handed.session, permit, age);
+            let who = (handed.session, handed.flow.player);
+            let seat = Seat::restore(&self.context, (&self.labels, &self.book), who, permit, age);
             let local = handed.local;
             // A shared port that is not open any more has no more players.
             let Some(via) = via(handed.via) else { continue };

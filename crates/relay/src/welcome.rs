@@ -12,7 +12,7 @@ use spawnpoint_core::offences::Offence;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::{SecretHash, is_proven};
 use spawnpoint_net::{ControlError, ControlReader, ControlWriter, unix_now, var};
-use spawnpoint_ops::describe;
+use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::control::{Reject, Welcome};
 use spawnpoint_proto::frame::MAX_HELLO;
 use spawnpoint_proto::handshake::{Awaiting, Offered};
@@ -140,8 +140,12 @@ impl Reception {
             Ok(decision) => decision,
             Err(reject) => return self.reject(offered, reject, carriage).await,
         };
-        let peer = carriage.connection.remote_address().ip();
-        self.context.door.welcome(self.context.clock.now(), peer);
+        let peer = spawnpoint_net::canonical(carriage.connection.remote_address());
+        self.context.door.welcome(self.context.clock.now(), peer.ip());
+        if host.last_seen.is_none() {
+            let host = host.name.to_string();
+            self.context.events.emit(Event::FirstSeen { host, peer });
+        }
         match self.link_of(&offered, &host).await {
             Found::Here(link) => {
                 let arrival = Box::new(Arrival {
@@ -318,7 +322,9 @@ impl Reception {
             self.context
                 .offend(connection.remote_address().ip(), Offence::FailedToken);
         }
-        tracing::debug!(peer = %connection.remote_address(), reason = code.as_str(), "agent rejected");
+        let peer = spawnpoint_net::canonical(connection.remote_address());
+        self.context.refuse_agent(peer, code.as_str());
+        tracing::debug!(%peer, reason = code.as_str(), "agent rejected");
         self.context.metrics.handshake(code.as_str());
         let frame = offered.reject(reject);
         let say = async {

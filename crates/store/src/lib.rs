@@ -161,6 +161,12 @@ pub trait Directory: Send + Sync {
     /// What tunnels have used from `first` to `last`, both included, by day, host and tunnel.
     fn usage(&self, first: Day, last: Day) -> Result<Vec<Usage>>;
 
+    /// Leaves a note for the relay's audit log, whether one runs or not. The oldest go when there are more than 10,000.
+    fn leave_note(&self, time: UnixTime, note: &str) -> Result<()>;
+
+    /// Takes the notes that were left, the oldest first. Does not count as a change for [`Directory::version`].
+    fn take_notes(&self) -> Result<Vec<(UnixTime, String)>>;
+
     /// A value that a process left under `key`.
     fn setting(&self, key: &str) -> Result<Option<String>>;
 

@@ -99,6 +99,16 @@ fn every_key_reaches_its_field() {
         [log]
         format = "json"
         filter = "info,spawnpoint_net=debug"
+        [audit]
+        enabled = false
+        file = "audit.log"
+        max_size = "1 MiB"
+        keep = 2
+        sessions = true
+        addresses = "3 h"
+        syslog = "tls://logs.example.org:6515"
+        syslog_ca = "ca.pem"
+        journald = true
         [drain]
         deadline = "10 s"
         "#,
@@ -199,6 +209,17 @@ fn every_key_reaches_its_field() {
             format: LogFormat::Json,
             filter: "info,spawnpoint_net=debug".into(),
         },
+        audit: AuditLog {
+            enabled: false,
+            file: Some("/etc/spawnpoint/audit.log".into()),
+            max_size: 1 << 20,
+            keep: 2,
+            sessions: true,
+            addresses: secs(3 * 3_600),
+            syslog: Some("tls://logs.example.org:6515".parse().unwrap()),
+            syslog_ca: Some("/etc/spawnpoint/ca.pem".into()),
+            journald: true,
+        },
         drain_deadline: secs(10),
     };
     assert_eq!(config, expected);
@@ -231,7 +252,7 @@ fn an_unknown_key_is_named_with_line_and_the_nearest_one() {
 fn an_unknown_key_like_no_other_is_answered_with_what_there_is() {
     assert!(refusal("[drain]\nwindow = 1").ends_with("unknown key `drain.window`: [drain] has deadline"));
     let text = refusal("[transport]\na = 1");
-    assert!(text.ends_with("there are data_dir, domain, listen, public_host and the sections [admin], [away], [bandwidth], [certificate], [drain], [guard], [links], [log], [players], [shared]"), "{text}");
+    assert!(text.ends_with("there are data_dir, domain, listen, public_host and the sections [admin], [audit], [away], [bandwidth], [certificate], [drain], [guard], [links], [log], [players], [shared]"), "{text}");
 }
 
 #[test]

@@ -199,7 +199,7 @@ impl LinkTask {
         let seat = Seat::restore(
             &self.context,
             (&tunnel.labels, &tunnel.book),
-            handed.session,
+            (handed.session, handed.player),
             permit,
             age,
         );

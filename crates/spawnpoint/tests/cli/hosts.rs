@@ -161,5 +161,9 @@ fn usage_is_shown_by_day_and_month_for_people_and_programs() {
     let json: serde_json::Value = serde_json::from_str(usage(&["--format", "json"]).trim()).unwrap();
     assert_eq!((&json["host"], &json["sessions"]), (&"desk".into(), &1.into()));
     assert!(stdout(&run(relay.home.path(), &["host", "show", "desk"])).contains("500 GiB a month"));
-    assert_fails(&run(relay.home.path(), &["host", "usage", "nobody"]), 1, &["no host `nobody`"]);
+    assert_fails(
+        &run(relay.home.path(), &["host", "usage", "nobody"]),
+        1,
+        &["no host `nobody`"],
+    );
 }

@@ -102,6 +102,13 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX usage_by_day ON usage (day);
 ",
+    "
+    CREATE TABLE notes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        time INTEGER NOT NULL,
+        note TEXT NOT NULL
+    ) STRICT;
+",
 ];
 
 /// Opens the file at `path`, checked and up to date.

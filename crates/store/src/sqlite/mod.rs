@@ -440,6 +440,43 @@ impl Directory for SqliteDirectory {
         usage::between(&self.state().connection, &self.path, first, last)
     }
 
+    fn leave_note(&self, time: UnixTime, note: &str) -> Result<()> {
+        self.write(Change::Host, |transaction| {
+            transaction
+                .execute(
+                    "INSERT INTO notes (time, note) VALUES (?, ?)",
+                    params![row::to_seconds(time), note],
+                )
+                .and_then(|_| {
+                    transaction.execute("DELETE FROM notes WHERE id <= (SELECT max(id) FROM notes) - 10000", [])
+                })
+                .map_err(|error| self.fail(error))?;
+            Ok(())
+        })
+    }
+
+    fn take_notes(&self) -> Result<Vec<(UnixTime, String)>> {
+        // Mostly there is none, which is no reason to write.
+        let any: bool = self
+            .state()
+            .connection
+            .query_row("SELECT EXISTS (SELECT 1 FROM notes)", [], |row| row.get(0))
+            .map_err(|error| self.fail(error))?;
+        if !any {
+            return Ok(Vec::new());
+        }
+        self.write(Change::Routine, |transaction| {
+            let take = || {
+                let mut query = transaction.prepare_cached("SELECT time, note FROM notes ORDER BY id")?;
+                let rows = query.query_map([], |row| Ok((row::from_seconds(row.get(0)?), row.get(1)?)))?;
+                let notes: rusqlite::Result<Vec<_>> = rows.collect();
+                transaction.execute("DELETE FROM notes", [])?;
+                notes
+            };
+            take().map_err(|error| self.fail(error))
+        })
+    }
+
     fn setting(&self, key: &str) -> Result<Option<String>> {
         self.state()
             .connection

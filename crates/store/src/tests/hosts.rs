@@ -380,3 +380,20 @@ fn usage_adds_up_by_day_and_its_peak_is_the_highest() {
     );
     assert_eq!(store.usage(Day(12), Day(99)).unwrap(), []);
 }
+
+#[test]
+fn notes_are_taken_once_in_their_order() {
+    let (_dir, store) = open();
+    assert_eq!(store.take_notes().unwrap(), []);
+    store.leave_note(UnixTime(2), "second in time").unwrap();
+    store.leave_note(UnixTime(1), "first in time").unwrap();
+    let taken = store.take_notes().unwrap();
+    assert_eq!(
+        taken,
+        [
+            (UnixTime(2), "second in time".into()),
+            (UnixTime(1), "first in time".into())
+        ]
+    );
+    assert_eq!(store.take_notes().unwrap(), []);
+}
