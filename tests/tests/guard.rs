@@ -614,3 +614,28 @@ async fn what_happened_is_written_down_with_who_and_when() {
     assert!(lines.iter().all(|line| line["time"].as_str().unwrap().ends_with('Z')));
     assert!(!text.contains("spawnpoint1"), "an invite is in it");
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_memory_limit_nobody_new_comes_in_and_whoever_is_in_goes_on() {
+    let mut lab = Lab::start().await;
+    let echo = origins::echo().await;
+    let host = lab.host("desk", &[&format!("game=tcp:{echo}")]).await;
+    let public = host.public("game").await;
+    let mut player = comes_in(public).await.unwrap();
+    // This process has more than that.
+    lab.reconfigure(|config| config.memory_limit = Some(1));
+    soon("newcomers are turned away", async {
+        while lab.metric(&denied("memory")) == 0.0 {
+            let _ = comes_in(public).await;
+        }
+    })
+    .await;
+    player.write_all(b"still").await.unwrap();
+    soon("who is in goes on", player.read_exact(&mut [0; 5])).await.unwrap();
+    lab.reconfigure(|config| config.memory_limit = None);
+    soon("there is room again", async {
+        while comes_in(public).await.is_none() {}
+    })
+    .await;
+}

@@ -47,6 +47,8 @@ pub struct RelayConfig {
     pub data_dir: Option<PathBuf>,
     /// The name under which every tunnel has a name of its own, and the shared ports with it.
     pub domain: Option<Hostname>,
+    /// Beyond this many bytes of memory nobody new is let in; most of the machine's when absent.
+    pub memory_limit: Option<u64>,
     /// The players' side.
     pub players: Players,
     /// How fast players may be.
@@ -260,6 +262,7 @@ impl Default for RelayConfig {
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), spawnpoint_proto::DEFAULT_PORT),
             public_host: None,
             data_dir: None,
+            memory_limit: None,
             domain: None,
             players: Players::default(),
             bandwidth: Bandwidth::default(),
@@ -421,6 +424,7 @@ impl RelayConfig {
             public_host,
         );
         let data_dir = top.path("data_dir");
+        let memory_limit = top.amount("memory_limit");
         let rule = "a host name such as \"play.example.org\"";
         let domain = top.text("domain", None, rule, |text| {
             text.parse::<Hostname>().map_err(|error| error.to_string())
@@ -432,6 +436,7 @@ impl RelayConfig {
             listen,
             public_host,
             data_dir,
+            memory_limit,
             players: Players::read(document),
             bandwidth: Bandwidth::read(document),
             guard: Guard::read(document),

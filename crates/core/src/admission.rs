@@ -57,6 +57,8 @@ struct State {
     limits: Limits,
     relay: Tally,
     is_draining: bool,
+    /// Players for whom there is memory.
+    ceiling: Option<u32>,
     prefixes: HashMap<Prefix, Tally>,
     siege: Siege,
     next_prune: Time,
@@ -85,6 +87,7 @@ impl Gate {
             limits,
             relay: Tally::default(),
             is_draining: false,
+            ceiling: None,
             prefixes: HashMap::new(),
             siege: Siege::default(),
             next_prune: Time::ZERO,
@@ -121,6 +124,11 @@ impl Gate {
         state.relay.go_on();
         circle.go_on();
         self.permit(Entries { prefix, network: None }, circle, true)
+    }
+
+    /// There is memory for so many players and no more, or for as many as the limits say; those who are in stay in.
+    pub fn set_ceiling(&self, players: Option<u32>) {
+        self.state().ceiling = players;
     }
 
     /// Lets nobody in any more.
@@ -174,6 +182,9 @@ impl State {
     fn check(&mut self, now: Time, ip: IpAddr, circle: &Circle) -> Result<Entries, DenyReason> {
         if self.is_draining {
             return Err(DenyReason::Draining);
+        }
+        if self.ceiling.is_some_and(|most| self.relay.active >= most) {
+            return Err(DenyReason::Memory);
         }
         let own = Prefix::of(ip);
         let prefix = self.place(now, own);

@@ -72,6 +72,8 @@ pub struct RelayMetrics {
     denied: Family<ReasonLabels, Counter>,
     shared_tokens: Counter,
     audit_lost: Gauge,
+    memory: Gauge,
+    memory_limit: Gauge,
     /// Players who were not let in since they were told together last.
     denials: Arc<Mutex<BTreeMap<&'static str, u64>>>,
     dropped: Family<DropLabels, Counter>,
@@ -113,6 +115,8 @@ impl Default for RelayMetrics {
             "Agents that came with an invite that another agent in another network was using"
         );
         let audit_lost = metric!("audit_lines_lost", "Lines of the audit log that got nowhere");
+        let memory = metric!("memory_bytes", "Memory that the process has resident");
+        let memory_limit = metric!("memory_limit_bytes", "Memory beyond which nobody new is let in");
         let dropped = metric!(
             "datagrams_dropped",
             "UDP packets that went no further, by tunnel and reason"
@@ -166,6 +170,8 @@ impl Default for RelayMetrics {
             denied,
             shared_tokens,
             audit_lost,
+            memory,
+            memory_limit,
             denials: Arc::default(),
             dropped,
             links_parked,
@@ -329,6 +335,12 @@ impl RelayMetrics {
     /// How many were not let in since the last call, by reason.
     pub fn take_denials(&self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut *self.denials.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the process has in memory, and beyond what nobody new is let in.
+    pub fn set_memory(&self, used: u64, limit: u64) {
+        self.memory.set(used as i64);
+        self.memory_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
     /// So many lines of the audit log got nowhere.

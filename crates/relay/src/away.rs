@@ -122,7 +122,7 @@ pub(crate) const fn words_for_denied(reason: DenyReason) -> &'static str {
         DenyReason::Full(Whose::Address | Whose::Network, _) => {
             "Too many connections from your address. Wait a moment and try again."
         }
-        DenyReason::Full(_, Full::Players) => "This server is full.",
+        DenyReason::Full(_, Full::Players) | DenyReason::Memory => "This server is full.",
         DenyReason::Full(..) => "Too many players are joining right now. Wait a moment and try again.",
         DenyReason::Barred(Barred::Banned) => "You are banned from this server.",
         DenyReason::Barred(_) | DenyReason::Country => "This server is not open to your address.",

@@ -22,6 +22,7 @@
 //! access    from where players may come: lists, countries, bans
 //! offend    offences, and the bans that they bring
 //! allowance how much hosts and tunnels may use
+//! memory    the ceiling of memory
 //! audit     what is written down of it
 //! usage     what hosts and tunnels use, and their quotas
 //! rates     how fast they and their players may be
@@ -45,6 +46,7 @@ mod handover;
 mod hearing;
 mod link;
 mod list;
+mod memory;
 mod meter;
 mod names;
 mod offend;

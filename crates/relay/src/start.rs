@@ -29,6 +29,7 @@ use crate::context::{Context, Settings};
 use crate::directory::Hosts;
 #[cfg(unix)]
 use crate::link::LinkTask;
+use crate::memory;
 use crate::offend::{self, Book};
 use crate::office::{AGENT_PORT, CERTIFICATE_HASH, PUBLIC_HOST, VERIFY};
 use crate::registry::{Registry, Supervisor, shared_ports};
@@ -327,6 +328,7 @@ impl Assembled {
         scope.spawn(access::follow(context.clone()));
         scope.spawn(usage::keep(context.clone()));
         scope.spawn(audit::keep(context.clone()));
+        scope.spawn(memory::keep(context.clone()));
         scope.spawn(offend::write(context.clone(), bans));
         if let Some(files) = context.config().certificate.files.clone() {
             scope.spawn(certificate::follow(files, shown, context.hosts.clone()));

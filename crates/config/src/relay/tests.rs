@@ -17,6 +17,7 @@ fn every_key_reaches_its_field() {
         listen = "203.0.113.5:443"
         public_host = "Play.Example.org"
         data_dir = "data"
+        memory_limit = "2 GiB"
         domain = "Play.Example.org"
         [shared]
         minecraft = "25575"
@@ -125,6 +126,7 @@ fn every_key_reaches_its_field() {
         listen: "203.0.113.5:443".parse().unwrap(),
         public_host: Some("play.example.org".into()),
         data_dir: Some("/etc/spawnpoint/data".into()),
+        memory_limit: Some(2 << 30),
         domain: Some("play.example.org".parse().unwrap()),
         shared: Shared {
             minecraft: "25575".parse().unwrap(),
@@ -252,7 +254,7 @@ fn an_unknown_key_is_named_with_line_and_the_nearest_one() {
 fn an_unknown_key_like_no_other_is_answered_with_what_there_is() {
     assert!(refusal("[drain]\nwindow = 1").ends_with("unknown key `drain.window`: [drain] has deadline"));
     let text = refusal("[transport]\na = 1");
-    assert!(text.ends_with("there are data_dir, domain, listen, public_host and the sections [admin], [audit], [away], [bandwidth], [certificate], [drain], [guard], [links], [log], [players], [shared]"), "{text}");
+    assert!(text.ends_with("there are data_dir, domain, listen, memory_limit, public_host and the sections [admin], [audit], [away], [bandwidth], [certificate], [drain], [guard], [links], [log], [players], [shared]"), "{text}");
 }
 
 #[test]

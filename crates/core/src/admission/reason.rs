@@ -35,6 +35,8 @@ pub enum DenyReason {
     Full(Whose, Full),
     /// The relay is going down.
     Draining,
+    /// The relay has no memory for more players.
+    Memory,
     /// The host's agent is away.
     NoAgent,
     /// A ban or a list says so.
@@ -51,6 +53,7 @@ impl DenyReason {
         match self {
             Self::Full(whose, full) => word(whose, full),
             Self::Draining => "draining",
+            Self::Memory => "memory",
             Self::NoAgent => "no_agent",
             Self::Barred(barred) => barred.as_str(),
             Self::Country => "country",

@@ -145,6 +145,20 @@ fn prefixes_that_no_longer_matter_make_room() {
 }
 
 #[test]
+fn under_a_ceiling_newcomers_wait_for_others_to_leave() {
+    let (gate, host) = (Gate::new(LIMITS), host());
+    let enter = |last: u8| gate.admit(at(0), IpAddr::from([203, 0, 113, last]), &host);
+    let mut inside = vec![enter(1).unwrap(), enter(2).unwrap()];
+    gate.set_ceiling(Some(1));
+    assert_eq!((enter(3).unwrap_err(), gate.active()), (DenyReason::Memory, 2));
+    inside.clear();
+    inside.push(enter(3).unwrap());
+    assert_eq!(enter(4).unwrap_err(), DenyReason::Memory);
+    gate.set_ceiling(None);
+    assert!(enter(4).is_ok());
+}
+
+#[test]
 fn a_draining_gate_lets_nobody_in() {
     let (gate, host) = (Gate::new(LIMITS), host());
     gate.drain();

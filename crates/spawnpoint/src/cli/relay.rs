@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use spawnpoint_config::ConfigError;
 use spawnpoint_config::relay::{RelayConfig, parse_public_host};
+use spawnpoint_config::unit::parse_size;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_ops::Events;
 use spawnpoint_relay::{Relay, RelayInfo};
@@ -98,6 +99,9 @@ struct Options {
     /// Public ports for tunnels, such as 25565-25664 or 25565,30000-30010
     #[arg(long, value_name = "PORTS")]
     ports: Option<PortSet>,
+    /// Take no new players beyond this much memory, such as 2GiB [default: four fifths of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory_limit: Option<u64>,
     /// Serve health and metrics on this TCP address [default: 127.0.0.1:7844]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     admin: Option<SocketAddr>,
@@ -300,6 +304,7 @@ fn configure(options: &Options) -> Result<RelayConfig, ConfigError> {
     config.public_host = options.public_host.clone().or(config.public_host);
     config.players.ports = options.ports.clone().unwrap_or(config.players.ports);
     config.admin = options.admin.or(config.admin);
+    config.memory_limit = options.memory_limit.or(config.memory_limit);
     Ok(config)
 }
 
