@@ -72,7 +72,7 @@ class Authority:
         """Returns the files of a certificate for `names` and of its key."""
         certificate, key = (self._lab.folder / f"{names[0]}.{end}" for end in ("pem", "key"))
         whose = "subjectAltName=" + ",".join(f"DNS:{name}" for name in names)
-        self._make(f"/CN={names[0]}", key, certificate, "-addext", whose, "-CA", self.certificate, "-CAkey", self._key)
+        self._make(f"/CN={names[0]}", key, certificate, "-addext", whose, "-addext", "basicConstraints=critical,CA:FALSE", "-CA", self.certificate, "-CAkey", self._key)
         return certificate, key
 
     def _make(self, subject, key, certificate, *more):

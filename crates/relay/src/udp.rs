@@ -311,6 +311,8 @@ impl UdpTunnel {
                         && let Ok(pong) = Pong::decode(&packet)
                     {
                         list.learn_pong(&pong.id);
+                        // Its agent says so too, in a moment.
+                        self.set_silence(None);
                     }
                     if let Some(clients) = &via.clients {
                         clients.on_reply(player, &packet);

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,10 +158,17 @@ fn host_name() -> String {
 }
 
 fn connect(collector: &Collector, tls: Option<&Arc<ClientConfig>>) -> io::Result<Connection> {
-    let address = (collector.host.as_str(), collector.port)
-        .to_socket_addrs()?
-        .next()
-        .ok_or_else(|| io::Error::other("the name has no address"))?;
+    let mut last = io::Error::other("the name has no address");
+    for address in (collector.host.as_str(), collector.port).to_socket_addrs()? {
+        match connect_to(address, collector, tls) {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn connect_to(address: SocketAddr, collector: &Collector, tls: Option<&Arc<ClientConfig>>) -> io::Result<Connection> {
     if collector.way == Way::Udp {
         let any: std::net::IpAddr = if address.is_ipv4() {
             std::net::Ipv4Addr::UNSPECIFIED.into()
