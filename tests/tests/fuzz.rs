@@ -14,8 +14,18 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use spawnpoint_core::access::{PrefixSet, parse_list};
+use spawnpoint_core::token::prove;
+use spawnpoint_proto::control::{self, Message};
+use spawnpoint_proto::datagram::{Announcement, Fragment, Header, Kind};
+use spawnpoint_proto::frame::{Frame, MAX_FRAME};
+use spawnpoint_proto::repair::Repair;
 use spawnpoint_proto::stream::StreamHeader;
+use spawnpoint_proto::{
+    AgentId, FlowId, Invite, LinkId, Protocol, RefusalCode, SessionId, Ticket, Token, Trust, TunnelId, TunnelName,
+    plain,
+};
 use spawnpoint_sniff::minecraft::{self, First, Next, Refusal, legacy, login, status};
 use spawnpoint_sniff::proxy::{self, Addresses, Transport};
 use spawnpoint_sniff::quic::{Initials, LongHeader};
@@ -323,8 +333,8 @@ fn the_first_packets_of_quic() {
 #[test]
 fn headers_of_streams_from_a_relay() {
     let header = StreamHeader::Open {
-        tunnel: spawnpoint_proto::TunnelId(1),
-        session: spawnpoint_proto::SessionId(2),
+        tunnel: TunnelId(1),
+        session: SessionId(2),
         player: "203.0.113.9:4711".parse().unwrap(),
         local: "[2001:db8::1]:25565".parse().unwrap(),
         purpose: spawnpoint_proto::stream::Purpose::List,
@@ -333,5 +343,191 @@ fn headers_of_streams_from_a_relay() {
         if let Some((prefix, body)) = input.split_first_chunk() {
             let _ = StreamHeader::decode(*prefix, body);
         }
+    });
+}
+
+#[test]
+fn control_messages_of_both_sides() {
+    let name = |name: &str| name.parse::<TunnelName>().unwrap();
+    let request = control::TunnelRequest {
+        name: name("minecraft"),
+        protocol: Protocol::Tcp,
+        public_port: Some(25_565),
+        preferred_port: Some(25_566),
+        game: Some("minecraft".to_owned()),
+        redundancy: Some(true),
+        speaks: Some("minecraft".to_owned()),
+        names: Some(vec!["*.example.org".to_owned(), "mc.example.net".to_owned()]),
+        away: Some("back soon".to_owned()),
+        beside: None,
+        needs: None,
+    };
+    let token = Token::new([7; 32]);
+    let hello = control::Hello {
+        versions: vec![1, 2],
+        token: Some(token.clone()),
+        agent: AgentId([1; 16]),
+        software: "spawnpoint/0.1".to_owned(),
+        tunnels: vec![request.clone(), request.clone()],
+        resume: Some(control::ResumeLink {
+            link: LinkId([2; 16]),
+            ticket: Ticket::new([3; 32]),
+            sessions: (0..20)
+                .map(|number| control::Delivered {
+                    session: SessionId(number),
+                    offset: number * 70_000,
+                })
+                .collect(),
+            more: Some(3),
+        }),
+        window: Some(2 << 20),
+        repairs: Some(true),
+        downlink: Some(1_000_000),
+        proof: Some(prove(&token, &[4; 32])),
+    };
+    let reply = control::TunnelReply {
+        name: name("minecraft"),
+        opened: Some(control::OpenedTunnel {
+            id: TunnelId(3),
+            public_host: "203.0.113.5".to_owned(),
+            public_port: 25_565,
+            idle_ms: 60_000,
+            address: Some("anna.play.example.org".to_owned()),
+        }),
+        refused: Some(control::Refusal::new(RefusalCode::PortBusy, "taken")),
+    };
+    let welcome = control::Welcome {
+        version: 1,
+        link: LinkId([2; 16]),
+        ticket: Some(Ticket::new([3; 32])),
+        resume_window_ms: 30_000,
+        tunnels: vec![reply.clone(), reply.clone()],
+        software: "spawnpoint/0.1".to_owned(),
+        host: "anna".to_owned(),
+        window: Some(2 << 20),
+        lost: Some(vec![SessionId(1), SessionId(2)]),
+        repairs: Some(true),
+    };
+    let ban = control::BanRequest {
+        id: 1,
+        prefix: Some("203.0.113.0/24".to_owned()),
+        lift: Some(false),
+        lasts_s: Some(7_200),
+        reason: Some("griefing".to_owned()),
+    };
+    let bans = control::BanReply {
+        id: 1,
+        refused: Some("no".to_owned()),
+        bans: vec![control::BanEntry {
+            prefix: "203.0.113.0/24".to_owned(),
+            left_s: Some(60),
+            reason: "griefing".to_owned(),
+        }],
+        total: Some(1),
+    };
+    let messages = [
+        Message::Hello(hello),
+        Message::Welcome(welcome),
+        Message::TunnelAdd(request),
+        Message::TunnelReply(reply),
+        Message::BanRequest(ban),
+        Message::BanReply(bans),
+        Message::GoAway(control::GoAway { deadline_ms: 1 }),
+        Message::Notice(control::Notice {
+            text: "words".to_owned(),
+        }),
+        Message::Unsupported(control::Unsupported { kind: 99 }),
+    ];
+    let samples: Vec<Vec<u8>> = messages
+        .iter()
+        .map(|message| {
+            let mut wire = BytesMut::new();
+            message.to_frame().encode(&mut wire);
+            wire.to_vec()
+        })
+        .collect();
+    fuzz("control", &samples, |input| {
+        let mut buffer = BytesMut::from(input);
+        while let Ok(Some(frame)) = Frame::decode(&mut buffer, MAX_FRAME) {
+            let Ok(message) = Message::from_frame(&frame) else {
+                continue;
+            };
+            // What is read is written so that it is read as the same.
+            if !matches!(message, Message::Unknown(_)) {
+                let again = Message::from_frame(&message.to_frame()).unwrap();
+                assert_eq!(format!("{again:?}"), format!("{message:?}"));
+            }
+            assert!(!plain(&format!("{message:?}")).contains('\u{1b}'));
+        }
+    });
+}
+
+#[test]
+fn datagrams_and_repairs_of_both_sides() {
+    let mut samples = Vec::new();
+    for kind in [
+        Kind::Confirm,
+        Kind::Unknown,
+        Kind::Close,
+        Kind::Packet {
+            announced: None,
+            fragment: None,
+        },
+        Kind::Packet {
+            announced: Some(Announcement {
+                tunnel: TunnelId(1),
+                player: "[2001:db8::1]:4711".parse().unwrap(),
+            }),
+            fragment: Some(Fragment {
+                packet: 7,
+                index: 1,
+                last: true,
+            }),
+        },
+    ] {
+        let mut wire = BytesMut::new();
+        Header {
+            flow: FlowId::new(3, 77),
+            kind,
+        }
+        .encode(&mut wire);
+        wire.extend_from_slice(b"what is carried");
+        samples.push(wire.to_vec());
+    }
+    fuzz("datagram", &samples, |input| {
+        let mut datagram = Bytes::copy_from_slice(input);
+        if let Ok(header) = Header::decode(&mut datagram) {
+            let mut wire = BytesMut::new();
+            header.encode(&mut wire);
+            assert_eq!(wire.len(), header.encoded_len());
+            assert_eq!(Header::decode(&mut wire.freeze()), Ok(header));
+        }
+        let _ = Repair::decode(Bytes::copy_from_slice(input));
+    });
+}
+
+#[test]
+fn lists_invites_and_prefixes_that_people_bring() {
+    let samples = [
+        b"# list\n203.0.113.0/24\n2001:db8::/32 # note\n10.0.0.1\n".to_vec(),
+        Invite {
+            host: "play.example.org".to_owned(),
+            port: 7_843,
+            trust: Trust::Name,
+            token: Token::new([2; 32]),
+        }
+        .to_string()
+        .into_bytes(),
+    ];
+    fuzz("lists", &samples, |input| {
+        let text = String::from_utf8_lossy(input);
+        if let Ok(list) = parse_list(&text) {
+            let set: PrefixSet = list.iter().copied().collect();
+            assert!(
+                list.iter()
+                    .all(|prefix| set.contains(prefix.network()) && set.contains(prefix.broadcast()))
+            );
+        }
+        let _ = text.parse::<Invite>();
     });
 }

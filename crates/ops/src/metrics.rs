@@ -327,9 +327,14 @@ impl RelayMetrics {
 
     /// A player was not let in.
     pub fn denied(&self, reason: &'static str) {
-        self.denied.get_or_create(&ReasonLabels { reason }).inc();
+        self.denied_times(reason, 1);
+    }
+
+    /// So many players were not let in.
+    pub fn denied_times(&self, reason: &'static str, count: u64) {
+        self.denied.get_or_create(&ReasonLabels { reason }).inc_by(count);
         let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
-        *denials.entry(reason).or_default() += 1;
+        *denials.entry(reason).or_default() += count;
     }
 
     /// How many were not let in since the last call, by reason.

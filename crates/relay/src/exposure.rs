@@ -34,6 +34,16 @@ use crate::udp::UdpTunnel;
 /// A pause after an accept that failed for want of descriptors or memory, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
+/// So many are refused in a row before others get their turn.
+const MAX_REFUSED: u32 = 16;
+
+/// So many packets are taken before others get their turn: the runtime by itself would let a flood go on for milliseconds.
+const MAX_PACKETS: u32 = 32;
+
+/// A port that is flooded is left alone for so long, and no longer than the kernel's buffer lasts: what comes one by one costs more than what has come together, and it is others who
+/// would pay for it.
+const FLOOD_PAUSE: Duration = Duration::from_millis(1);
+
 /// A task that takes players ends at its next wait.
 const PAUSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -213,6 +223,7 @@ struct Doorman(Arc<Lobby>);
 
 impl Doorman {
     async fn accept(self, listener: Arc<TcpListener>) {
+        let mut refused = 0;
         loop {
             let (socket, player) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -225,13 +236,18 @@ impl Doorman {
                     continue;
                 }
             };
-            tcp::prepare(&socket);
-            self.let_in(LocalSocket::new(socket), canonical(player));
+            let is_refused = !self.let_in(LocalSocket::new(socket), canonical(player));
+            refused = if is_refused { refused + 1 } else { 0 };
+            if refused >= MAX_REFUSED {
+                // Others have waited for as long as that took.
+                refused = 0;
+                tokio::task::yield_now().await;
+            }
         }
     }
 
-    /// Takes a player to their tunnel, or has them heard first.
-    fn let_in(&self, socket: LocalSocket, player: SocketAddr) {
+    /// Takes a player to their tunnel, or has them heard first; returns whether they are not refused here.
+    fn let_in(&self, socket: LocalSocket, player: SocketAddr) -> bool {
         let Lobby {
             context, routes, door, ..
         } = &*self.0;
@@ -240,32 +256,35 @@ impl Doorman {
             Door::Shared(_) => None,
             Door::Own(port) => match routes.get(port) {
                 Some(route) => Some(route),
-                None => return,
+                None => return false,
             },
         };
         // A proxy brings everybody from one address: whom it brings is admitted once that is known.
         let is_proxy = context.is_proxy(player.ip());
         if !is_proxy && let Err(reason) = context.access().check(player.ip(), unix_now()) {
-            return context.metrics.denied(reason.as_str());
+            context.metrics.denied(reason.as_str());
+            return false;
         }
         let is_heard = is_proxy || route.is_none_or(|route| route.dialect == Some(Dialect::Minecraft));
         if !is_heard && let Some(route) = route {
-            match enter(context, route, player.ip()) {
+            return match enter(context, route, player.ip()) {
                 Ok((link, tunnel, permit)) => {
+                    tcp::prepare(socket.get());
                     let (inner, game) = (tunnel.clone(), route.game.clone());
                     let visitor = Visitor::silent(socket, player);
                     tunnel.scope.spawn(async move {
                         tcp::carry(&inner, link, visitor, game.as_deref(), permit).await;
                     });
+                    true
                 }
                 Err(reason) => {
                     context.deny(player.ip(), reason);
                     tracing::debug!(%player, tunnel = %route.name, reason = reason.as_str(), "player denied");
+                    false
                 }
-            }
-            return;
+            };
         }
-        self.0.hear(socket, player, is_proxy);
+        self.0.hear(socket, player, is_proxy)
     }
 }
 
@@ -302,22 +321,35 @@ impl Receiver {
     async fn receive(mut self) {
         let mut buffers = PacketBuffers::default();
         let via = self.via.clone();
+        let (mut packets, mut refused) = (0, 0);
         loop {
+            let is_flooded = refused >= MAX_PACKETS;
             let received = via.socket.receive(&mut buffers, |player, local, packet| {
+                packets += 1;
                 let target = self.target().cloned();
                 if self.is_answered((player, local, packet)) {
                     return;
                 }
                 match target {
-                    Some(udp) => {
-                        udp.on_player_packet(player, local, packet, &via);
-                    }
+                    Some(udp) if udp.on_player_packet(player, local, packet, &via) => {}
+                    Some(_) => refused += 1,
                     None => self.drop_packet(),
                 }
             });
-            if let Err(error) = received.await {
-                tracing::warn!(port = self.port.1, %error, "packets could not be received");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+            tokio::select! {
+                biased; // a flood is taken as far as it has come before it is left alone for a moment
+                received = received => if let Err(error) = received {
+                    tracing::warn!(port = self.port.1, %error, "packets could not be received");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                },
+                () = std::future::ready(()), if is_flooded => {
+                    refused = 0;
+                    tokio::time::sleep(FLOOD_PAUSE).await;
+                }
+            }
+            if packets >= MAX_PACKETS {
+                packets = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -401,13 +433,19 @@ pub(crate) fn presence_of(context: &Context, route: &Route<Arc<Link>>) -> Presen
 async fn receive_shared(mut concierge: Concierge, port: u16) {
     let mut buffers = PacketBuffers::default();
     let socket = concierge.via.socket.clone();
+    let mut packets = 0;
     loop {
         let received = socket.receive(&mut buffers, |client, local, packet| {
+            packets += 1;
             concierge.on_packet(client, local, packet);
         });
         if let Err(error) = received.await {
             tracing::warn!(port, %error, "packets could not be received");
             tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        if packets >= MAX_PACKETS {
+            packets = 0;
+            tokio::task::yield_now().await;
         }
     }
 }

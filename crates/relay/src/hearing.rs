@@ -129,20 +129,33 @@ enum Said {
 
 impl Lobby {
     /// Hears a player. One whom a proxy brings is admitted once it is known who they are.
-    pub fn hear(self: &Arc<Self>, socket: LocalSocket, player: SocketAddr, is_proxy: bool) {
-        self.begin(socket, player, is_proxy, Bytes::new(), TRIES);
+    ///
+    /// Returns whether they are heard.
+    pub fn hear(self: &Arc<Self>, socket: LocalSocket, player: SocketAddr, is_proxy: bool) -> bool {
+        self.begin(socket, player, is_proxy, Bytes::new(), TRIES)
     }
 
-    fn begin(self: &Arc<Self>, socket: LocalSocket, player: SocketAddr, is_proxy: bool, head: Bytes, tries: u8) {
+    fn begin(
+        self: &Arc<Self>,
+        socket: LocalSocket,
+        player: SocketAddr,
+        is_proxy: bool,
+        head: Bytes,
+        tries: u8,
+    ) -> bool {
         let context = &self.context;
         let permit = match is_proxy {
             true => None,
             false => match context.hearing.admit(context.clock.now(), player.ip(), &self.circle) {
                 Ok(permit) => Some(permit),
                 // Whoever comes too often gets no conversation out of it.
-                Err(reason) => return context.deny(player.ip(), reason),
+                Err(reason) => {
+                    context.deny(player.ip(), reason);
+                    return false;
+                }
             },
         };
+        tcp::prepare(socket.get());
         let hearing = Hearing {
             context: context.clone(),
             routes: self.routes.clone(),
@@ -157,6 +170,7 @@ impl Lobby {
         if let Some(scope) = self.scope.upgrade() {
             scope.spawn(hearing.run());
         }
+        true
     }
 }
 

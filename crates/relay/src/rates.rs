@@ -10,6 +10,7 @@ use spawnpoint_config::relay::{Bandwidth, RelayConfig};
 use spawnpoint_core::admission::prefix_of;
 use spawnpoint_core::grant::Rates;
 use spawnpoint_net::{Shaper, Toll, User};
+use spawnpoint_proto::Protocol;
 
 /// A packet counts as this much where packets are counted, so that a rate of packets is one of bytes.
 pub(crate) const PACKET: u64 = 1_500;
@@ -62,9 +63,10 @@ pub(crate) struct AddressSpeeds(Mutex<HashMap<IpAddr, Speeds>>);
 
 impl AddressSpeeds {
     /// The shapers of the address `ip`.
-    fn of(&self, ip: IpAddr, bandwidth: &Bandwidth) -> Option<[Arc<Shaper>; 3]> {
+    fn of(&self, ip: IpAddr, protocol: Protocol, bandwidth: &Bandwidth) -> Option<[Arc<Shaper>; 3]> {
         let rates = bandwidth.per_address;
-        if rates == Rates::default() {
+        let counts_packets = protocol == Protocol::Udp && rates.packets.is_some();
+        if !counts_packets && rates.up.is_none() && rates.down.is_none() {
             return None;
         }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,8 +103,8 @@ pub(crate) struct Way {
 
 impl Way {
     /// What a session of a player at `ip` pays on it.
-    pub fn tolls(&self, ip: IpAddr, addresses: &AddressSpeeds, config: &RelayConfig) -> Tolls {
-        let address = addresses.of(ip, &config.bandwidth);
+    pub fn tolls(&self, ip: IpAddr, protocol: Protocol, addresses: &AddressSpeeds, config: &RelayConfig) -> Tolls {
+        let address = addresses.of(ip, protocol, &config.bandwidth);
         let toll = |at: usize| {
             let own = address.iter().map(|shapers| (shapers[at].clone(), Arc::default()));
             let inner = [&self.own, &self.host.own].map(|speeds| (speeds.0[at].clone(), Arc::default()));
@@ -126,7 +128,7 @@ mod tests {
     fn players_of_one_address_share_its_shapers_and_nobody_is_kept_who_has_left() {
         let (addresses, mut bandwidth) = (AddressSpeeds::default(), Bandwidth::default());
         bandwidth.per_address.up = Some(1_000);
-        let of = |ip: &str| addresses.of(ip.parse().unwrap(), &bandwidth).unwrap();
+        let of = |ip: &str| addresses.of(ip.parse().unwrap(), Protocol::Tcp, &bandwidth).unwrap();
         let (one, other) = (of("2001:db8::1"), of("2001:db8::2"));
         assert!(Arc::ptr_eq(&one[0], &other[0]));
         assert!(!Arc::ptr_eq(&one[0], &of("203.0.113.1")[0]));
@@ -139,6 +141,7 @@ mod tests {
             addresses
                 .of(
                     "203.0.113.1".parse().unwrap(),
+                    Protocol::Tcp,
                     &Bandwidth {
                         per_address: Rates::default(),
                         ..bandwidth

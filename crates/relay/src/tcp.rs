@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use spawnpoint_core::admission::{DenyReason, Full, Permit, Whose};
 use spawnpoint_net::{Ends, Halves, LocalSocket, Meter, Opening, PlayerStream, Session, SessionEnd, canonical};
-use spawnpoint_proto::ResetCode;
 use spawnpoint_proto::stream::{Purpose, StreamHeader};
+use spawnpoint_proto::{Protocol, ResetCode};
 use spawnpoint_sniff::minecraft::Refusal;
 use tokio::net::TcpStream;
 
@@ -159,9 +159,12 @@ pub(crate) async fn carry_on(
 ) {
     let Some(socket) = visitor.socket() else { return };
     let [up, down] = tunnel.bytes.clone();
-    let tolls = tunnel
-        .way
-        .tolls(visitor.player.ip(), &tunnel.context.addresses, &tunnel.context.config());
+    let tolls = tunnel.way.tolls(
+        visitor.player.ip(),
+        Protocol::Tcp,
+        &tunnel.context.addresses,
+        &tunnel.context.config(),
+    );
     let meters = Arc::new([
         SessionMeter::new(up, before[0], tolls.up),
         SessionMeter::new(down, before[1], tolls.down).settling(seat.place()),

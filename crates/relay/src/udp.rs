@@ -17,7 +17,7 @@ use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::{DatagramOutbox, unix_now};
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
-use spawnpoint_proto::{FlowId, Time, TunnelId, TunnelName};
+use spawnpoint_proto::{FlowId, Protocol, Time, TunnelId, TunnelName};
 use spawnpoint_sniff::raknet::{self, Pong};
 use tokio::sync::Notify;
 
@@ -36,7 +36,7 @@ use crate::usage::Book;
 const UNANSWERED: Duration = Duration::from_secs(10);
 
 /// How often counters that only the pure cores know are taken over into metrics.
-const COUNT_EVERY: Duration = Duration::from_secs(5);
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// What a flow holds while it is open.
 #[derive(Debug)]
@@ -65,6 +65,24 @@ impl Hold {
     }
 }
 
+/// Why a player has no flow.
+enum Unopened {
+    Denied(DenyReason),
+    Dropped(DropReason),
+}
+
+impl From<DenyReason> for Unopened {
+    fn from(reason: DenyReason) -> Self {
+        Self::Denied(reason)
+    }
+}
+
+impl From<DropReason> for Unopened {
+    fn from(reason: DropReason) -> Self {
+        Self::Dropped(reason)
+    }
+}
+
 /// A packet to a player: who, from which address, through which socket, and what.
 type Reply = (SocketAddr, Option<IpAddr>, Via, Bytes);
 
@@ -84,6 +102,8 @@ pub(crate) struct UdpTunnel {
     /// What the server list shows of it, for a game that is pinged in packets.
     list: Option<Arc<List>>,
     table: Mutex<FlowTable<Hold>>,
+    /// Players who were not let in since it was counted last, by reason: a flood must not pay for the books with our time.
+    refused: Mutex<Vec<(DenyReason, u64)>>,
     /// The first flow of an empty table was opened.
     opened: Notify,
     /// Why the server does not answer, as its agent says.
@@ -119,6 +139,7 @@ impl UdpTunnel {
             outbox,
             list,
             table: Mutex::new(FlowTable::new(limits, id.lane())),
+            refused: Mutex::default(),
             opened: Notify::new(),
             silence: Mutex::default(),
         }
@@ -190,10 +211,17 @@ impl UdpTunnel {
         let known = match known {
             Some(known) => known,
             None => {
-                if let Err(reason) = self.open(&mut table, now, player, local, via) {
-                    drop(table);
-                    self.drop_packet(reason);
-                    return false;
+                match self.open(&mut table, now, player, local, via) {
+                    Ok(_) => {}
+                    Err(Unopened::Denied(reason)) => {
+                        self.refuse(reason);
+                        return false;
+                    }
+                    Err(Unopened::Dropped(reason)) => {
+                        drop(table);
+                        self.drop_packet(reason);
+                        return false;
+                    }
                 }
                 match table.on_player_packet(now, player, packet.len()) {
                     Some(known) => known,
@@ -223,24 +251,14 @@ impl UdpTunnel {
         player: SocketAddr,
         local: Option<IpAddr>,
         via: &Via,
-    ) -> Result<FlowId, DropReason> {
+    ) -> Result<FlowId, Unopened> {
+        // What a flood runs into first, at the price of one look.
+        self.circle.check(now)?;
         let access = self.context.access();
-        let barred = access
-            .check_tunnel(self.host, &self.name, player.ip(), unix_now())
-            .and_then(|()| self.context.check_quota(self.host, &self.name));
-        barred.map_err(|reason| {
-            self.context.metrics.denied(reason.as_str());
-            DropReason::Denied
-        })?;
+        access.check_tunnel(self.host, &self.name, player.ip(), unix_now())?;
+        self.context.check_quota(self.host, &self.name)?;
         // An address may be spoofed: nothing is kept for it before admission.
-        let permit = self
-            .context
-            .players
-            .admit(now, player.ip(), &self.circle)
-            .map_err(|reason: DenyReason| {
-                self.context.metrics.denied(reason.as_str());
-                DropReason::Denied
-            })?;
+        let permit = self.context.players.admit(now, player.ip(), &self.circle)?;
         let seat = Seat::take(&self.context, (&self.labels, &self.book), player, permit);
         let was_empty = table.is_empty();
         let via = via.clone();
@@ -255,6 +273,14 @@ impl UdpTunnel {
             self.opened.notify_one();
         }
         Ok(flow)
+    }
+
+    fn refuse(&self, reason: DenyReason) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match refused.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => refused.push((reason, 1)),
+        }
     }
 
     /// A datagram from the agent; never waits.
@@ -298,8 +324,12 @@ impl UdpTunnel {
 
     /// What the packets of a player pay.
     fn tolls(&self, player: SocketAddr) -> Tolls {
-        self.way
-            .tolls(player.ip(), &self.context.addresses, &self.context.config())
+        self.way.tolls(
+            player.ip(),
+            Protocol::Udp,
+            &self.context.addresses,
+            &self.context.config(),
+        )
     }
 
     fn reply(&self, flow: FlowId, reply: Result<Option<Reply>, DropReason>) {
@@ -375,6 +405,13 @@ impl UdpTunnel {
     }
 
     fn count(&self) {
+        let refused = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
+        for (reason, count) in refused {
+            self.context.metrics.denied_times(reason.as_str(), count);
+            self.context
+                .metrics
+                .dropped(&self.labels, DropReason::Denied.as_str(), count);
+        }
         let abandoned = self.table().take_abandoned();
         self.context
             .metrics

@@ -150,7 +150,11 @@ impl Circle {
         self.state().1.half_open
     }
 
-    pub(super) fn check(&self, now: Time) -> Result<(), DenyReason> {
+    /// Whether it and the one around it would take one more; nothing is counted, and a gate says so again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, now: Time) -> Result<(), DenyReason> {
         let full = {
             let state = self.state();
             state.1.check(now, &state.0)
