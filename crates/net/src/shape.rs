@@ -90,8 +90,10 @@ impl Shaper {
         }
         let notify = Arc::new(Notify::new());
         let place = {
+            // Never a share while the state is held: whoever pays takes them the other way round.
+            let share = *user.share();
             let mut state = self.state();
-            let ticket = state.line.queue(&user.share());
+            let ticket = state.line.queue(&share);
             state.sleepers.insert(ticket, notify.clone());
             Place { shaper: self, ticket }
         };
@@ -215,6 +217,36 @@ mod tests {
         third.clear().await;
         assert!(before.elapsed() >= Duration::from_millis(50));
         assert!(shaper.state().sleepers.is_empty());
+    }
+
+    #[test]
+    fn one_who_pays_while_another_of_the_same_user_queues_locks_nobody_out() {
+        let shaper = Arc::new(Shaper::new(Some(1_000)));
+        let toll = Arc::new(toll(&shaper));
+        toll.charge(1_000_000_000);
+        let (done, finished) = std::sync::mpsc::sync_channel(2);
+        let (pays, payer_done) = (toll.clone(), done.clone());
+        std::thread::spawn(move || {
+            (0..100_000).for_each(|_| pays.charge(1));
+            let _ = payer_done.send(());
+        });
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = runtime.expect("a runtime without any device");
+            let _guard = runtime.enter();
+            for _ in 0..100_000 {
+                let mut clear = std::pin::pin!(toll.clear());
+                let polled = clear
+                    .as_mut()
+                    .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+                assert!(polled.is_pending());
+            }
+            let _ = done.send(());
+        });
+        for _ in 0..2 {
+            let finished = finished.recv_timeout(Duration::from_secs(30));
+            finished.expect("both threads come to their end");
+        }
     }
 
     #[tokio::test]
