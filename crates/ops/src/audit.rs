@@ -12,7 +12,7 @@ mod syslog;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -24,6 +24,9 @@ pub use syslog::{Collector, Way};
 
 /// Lines that may wait for one destination.
 const WAITING: usize = 4_096;
+
+/// After this time without a line a destination looks after what else it has to do.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// How long lines that wait may still take when the process ends.
 const FINISH_DEADLINE: Duration = Duration::from_secs(2);
@@ -110,17 +113,14 @@ impl Audit {
         let lost = Arc::new(AtomicU64::new(0));
         let mut sinks = Vec::new();
         if let Some(path) = &settings.file {
-            let mut file = file::File::open(path, settings)?;
-            sinks.push(sink(&lost, move |line| file.write(line)));
+            sinks.push(sink(&lost, file::File::open(path, settings)?));
         }
         if let Some(collector) = &settings.syslog {
-            let mut syslog = syslog::Syslog::new(collector)?;
-            sinks.push(sink(&lost, move |line| syslog.write(line)));
+            sinks.push(sink(&lost, syslog::Syslog::new(collector)?));
         }
         #[cfg(unix)]
         if settings.journald {
-            let mut journal = journal::Journal::default();
-            sinks.push(sink(&lost, move |line| journal.write(line)));
+            sinks.push(sink(&lost, journal::Journal::default()));
         }
         Ok(Self {
             sinks: Arc::new(sinks),
@@ -209,15 +209,37 @@ const fn is_warning(event: &Event) -> bool {
     )
 }
 
-/// A destination with a thread of its own, which `write`s each line; what fails is counted as lost and told, not more than once a minute.
-fn sink(lost: &Arc<AtomicU64>, mut write: impl FnMut(&Line) -> std::io::Result<()> + Send + 'static) -> Sink {
+/// Where lines go.
+trait Destination: Send + 'static {
+    /// Writes a line down. An error says that one is lost.
+    fn write(&mut self, line: &Line) -> std::io::Result<()>;
+
+    /// What there is to do when nothing has happened for a while.
+    fn idle(&mut self) {}
+
+    /// There is nothing more to come; returns how many lines are lost now.
+    fn finish(&mut self) -> usize {
+        0
+    }
+}
+
+/// A destination with a thread of its own; what fails is counted as lost and told, not more than once a minute.
+fn sink(lost: &Arc<AtomicU64>, mut destination: impl Destination) -> Sink {
     let (lines, queue) = sync_channel::<Option<Arc<Line>>>(WAITING);
     let (finished, receiver) = sync_channel(1);
     let lost = lost.clone();
     std::thread::spawn(move || {
         let mut told: Option<std::time::Instant> = None;
-        while let Ok(Some(line)) = queue.recv() {
-            if let Err(error) = write(&line) {
+        loop {
+            let line = match queue.recv_timeout(IDLE) {
+                Ok(Some(line)) => line,
+                Ok(None) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    destination.idle();
+                    continue;
+                }
+            };
+            if let Err(error) = destination.write(&line) {
                 lost.fetch_add(1, Ordering::Relaxed);
                 if told.is_none_or(|told| told.elapsed() > Duration::from_secs(60)) {
                     told = Some(std::time::Instant::now());
@@ -225,6 +247,7 @@ fn sink(lost: &Arc<AtomicU64>, mut write: impl FnMut(&Line) -> std::io::Result<(
                 }
             }
         }
+        lost.fetch_add(destination.finish() as u64, Ordering::Relaxed);
         let _ = finished.send(());
     });
     Sink {

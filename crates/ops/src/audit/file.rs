@@ -7,10 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
-use super::{AuditError, AuditSettings, Line, shorten, stamp};
+use super::{AuditError, AuditSettings, Destination, Line, shorten, stamp};
 
 /// How often it is looked whether older files are due.
 const LOOK_EVERY: Duration = Duration::from_secs(3_600);
+
+/// How long it is left alone after a new file could not be begun.
+const RETRY_EVERY: Duration = Duration::from_secs(60);
 
 /// What the name of an older file ends with once its addresses are short.
 const SHORT: &str = "-short.jsonl";
@@ -25,6 +28,25 @@ pub(super) struct File {
     keep: usize,
     addresses: Duration,
     looked: Option<SystemTime>,
+    failed: Option<SystemTime>,
+}
+
+impl Destination for File {
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let day = line.time.date();
+        let mut whole = String::with_capacity(line.json.len() + 1);
+        whole.push_str(&line.json);
+        whole.push('\n');
+        self.look_after(whole.len() as u64, day);
+        self.file.write_all(whole.as_bytes())?;
+        self.size += whole.len() as u64;
+        self.day.get_or_insert(day);
+        Ok(())
+    }
+
+    fn idle(&mut self) {
+        self.look_after(0, OffsetDateTime::from(SystemTime::now()).date());
+    }
 }
 
 impl File {
@@ -49,30 +71,28 @@ impl File {
             keep: settings.keep as usize,
             addresses: settings.addresses,
             looked: None,
+            failed: None,
         })
     }
 
-    pub fn write(&mut self, line: &Line) -> io::Result<()> {
-        let day = line.time.date();
-        let is_full = self.size > 0 && self.size + line.json.len() as u64 + 1 > self.max_size;
-        if is_full || self.day.is_some_and(|begun| begun < day) {
-            self.rotate()?;
-        }
+    /// Begins a new file before a line of `length` bytes from `day`, when it is time to, and looks after the older ones. A file that cannot be begun costs no line: the one before
+    /// goes on.
+    fn look_after(&mut self, length: u64, day: time::Date) {
         let now = SystemTime::now();
-        if self
-            .looked
-            .is_none_or(|looked| now.duration_since(looked).unwrap_or_default() > LOOK_EVERY)
-        {
+        let since = |then: Option<SystemTime>| then.map(|then| now.duration_since(then).unwrap_or_default());
+        let is_full = self.size > 0 && self.size + length > self.max_size;
+        let is_due = is_full || self.day.is_some_and(|begun| begun < day);
+        if is_due && since(self.failed).is_none_or(|since| since > RETRY_EVERY) {
+            self.failed = None;
+            if let Err(error) = self.rotate() {
+                self.failed = Some(now);
+                tracing::error!(file = %self.path.display(), %error, "a new file of the audit log could not be begun, the old one goes on");
+            }
+        }
+        if since(self.looked).is_none_or(|since| since > LOOK_EVERY) {
             self.looked = Some(now);
             self.tidy(now);
         }
-        let mut whole = String::with_capacity(line.json.len() + 1);
-        whole.push_str(&line.json);
-        whole.push('\n');
-        self.file.write_all(whole.as_bytes())?;
-        self.size += whole.len() as u64;
-        self.day.get_or_insert(day);
-        Ok(())
     }
 
     /// Begins a new file.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 
-use super::Line;
+use super::{Destination, Line};
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -12,8 +12,8 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 #[derive(Default)]
 pub(super) struct Journal(Option<UnixDatagram>);
 
-impl Journal {
-    pub fn write(&mut self, line: &Line) -> io::Result<()> {
+impl Destination for Journal {
+    fn write(&mut self, line: &Line) -> io::Result<()> {
         let socket = match &self.0 {
             Some(socket) => socket,
             None => self.0.insert(UnixDatagram::unbound()?),

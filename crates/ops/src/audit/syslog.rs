@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::{AuditError, Line, stamp};
+use super::{AuditError, Destination, Line, stamp};
 
 /// How long a collector may take for anything.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -84,31 +84,6 @@ impl Syslog {
         })
     }
 
-    /// Sends a line, after those that wait. An error says that one was given up.
-    pub fn write(&mut self, line: &Line) -> io::Result<()> {
-        let mut lost = None;
-        if self.waiting.len() >= KEPT {
-            self.waiting.pop_front();
-            lost = Some(io::Error::other(format!(
-                "the collector {} is away",
-                self.collector.host
-            )));
-        }
-        self.waiting.push_back(message(line, &self.host_name));
-        if self.failed.is_none_or(|failed| failed.elapsed() >= PAUSE) {
-            match self.send() {
-                Ok(()) => self.failed = None,
-                Err(error) => {
-                    if self.failed.is_none() {
-                        tracing::warn!(collector = self.collector.host, %error, "the audit log's collector is away, its lines wait");
-                    }
-                    (self.connection, self.failed) = (None, Some(Instant::now()));
-                }
-            }
-        }
-        lost.map_or(Ok(()), Err)
-    }
-
     fn send(&mut self) -> io::Result<()> {
         while let Some(message) = self.waiting.front() {
             let connection = match &mut self.connection {
@@ -127,6 +102,50 @@ impl Syslog {
             self.waiting.pop_front();
         }
         Ok(())
+    }
+
+    /// Sends what waits, unless the collector was away just now.
+    fn try_send(&mut self) {
+        if self.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
+            return;
+        }
+        match self.send() {
+            Ok(()) => self.failed = None,
+            Err(error) => {
+                if self.failed.is_none() {
+                    tracing::warn!(collector = self.collector.host, %error, "the audit log's collector is away, its lines wait");
+                }
+                (self.connection, self.failed) = (None, Some(Instant::now()));
+            }
+        }
+    }
+}
+
+impl Destination for Syslog {
+    /// Sends a line, after those that wait. An error says that one was given up.
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let mut lost = None;
+        if self.waiting.len() >= KEPT {
+            self.waiting.pop_front();
+            lost = Some(io::Error::other(format!(
+                "the collector {} is away",
+                self.collector.host
+            )));
+        }
+        self.waiting.push_back(message(line, &self.host_name));
+        self.try_send();
+        lost.map_or(Ok(()), Err)
+    }
+
+    fn idle(&mut self) {
+        if !self.waiting.is_empty() {
+            self.try_send();
+        }
+    }
+
+    fn finish(&mut self) -> usize {
+        self.idle();
+        self.waiting.len()
     }
 }
 
@@ -265,7 +284,11 @@ mod tests {
         let listener = std::net::TcpListener::bind(address).unwrap();
         // The collector that was away is left alone for a moment.
         syslog.failed = None;
+        // It takes no further line for the first to be sent.
+        syslog.idle();
+        assert_eq!(syslog.waiting.len(), 0);
         syslog.write(&line(2)).unwrap();
+        assert_eq!(syslog.finish(), 0);
         let (mut socket, _) = listener.accept().unwrap();
         drop(syslog);
         let mut text = String::new();
