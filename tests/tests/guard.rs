@@ -558,6 +558,37 @@ async fn a_used_up_quota_takes_no_new_players_and_usage_is_written_down() {
     );
 }
 
+#[tokio::test]
+async fn a_reload_makes_nobody_fast_again_whose_quota_is_used_up() {
+    let mut lab = Lab::start().await;
+    let echo = origins::echo().await;
+    let host = lab.host("desk", &[&format!("game=tcp:{echo}")]).await;
+    let game = host.public("game").await;
+    let mut player = comes_in(game).await.unwrap();
+    lab.reconfigure(|config| {
+        config.bandwidth.quota = Some(1);
+        config.bandwidth.after_quota = 200_000;
+    });
+    soon("the relay's quota is used up", async {
+        while lab.metric(&denied("quota")) == 0.0 {
+            let _ = comes_in(game).await;
+        }
+    })
+    .await;
+    lab.reconfigure(|config| config.bandwidth.after_quota = 100_000);
+    let (words, before) = (noise(300_000, 3), Instant::now());
+    let (mut reader, mut writer) = player.split();
+    let mut back = vec![0; words.len()];
+    let (sent, heard) = tokio::join!(writer.write_all(&words), reader.read_exact(&mut back));
+    sent.unwrap();
+    heard.unwrap();
+    assert!(
+        before.elapsed() > Duration::from_millis(2_500),
+        "{:?}",
+        before.elapsed()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happened_is_written_down_with_who_and_when() {
     let mut lab = Lab::with(|config| config.audit.sessions = true).await;
@@ -625,12 +656,14 @@ async fn beyond_the_memory_limit_nobody_new_comes_in_and_whoever_is_in_goes_on()
     let mut player = comes_in(public).await.unwrap();
     // This process has more than that.
     lab.reconfigure(|config| config.memory_limit = Some(1));
+    let mut inside = Vec::new();
     soon("newcomers are turned away", async {
         while lab.metric(&denied("memory")) == 0.0 {
-            let _ = comes_in(public).await;
+            inside.extend(comes_in(public).await);
         }
     })
     .await;
+    assert!((10..20).contains(&inside.len()), "{} came in", inside.len());
     player.write_all(b"still").await.unwrap();
     soon("who is in goes on", player.read_exact(&mut [0; 5])).await.unwrap();
     lab.reconfigure(|config| config.memory_limit = None);

@@ -1,6 +1,6 @@
 //! Who plays right now, for the host to look at: which address the game server sees, and whose it really is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use spawnpoint_proto::TunnelName;
 use tokio::time::Instant;
+
+/// Players who are remembered after they have left.
+const LEFT: usize = 1_024;
 
 /// Everybody who plays through one agent; clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +20,8 @@ pub struct Guests(Arc<Mutex<Inner>>);
 struct Inner {
     next: u64,
     all: BTreeMap<u64, Record>,
+    /// Who has left last, as the game server saw them and as they were.
+    left: VecDeque<(IpAddr, IpAddr)>,
 }
 
 #[derive(Debug)]
@@ -106,14 +111,16 @@ impl Guests {
         self.inner().all.values().map(show).collect()
     }
 
-    /// The true address of the player whom somebody names: by that address, with or without port, or by the one that the game server sees.
+    /// The true address of the player whom somebody names: by that address, with or without port, or by the one that the game server sees or saw.
     pub fn address_of(&self, text: &str) -> Option<IpAddr> {
         let ip = text.parse::<IpAddr>().ok();
         let socket = text.parse::<SocketAddr>().ok();
         let inner = self.inner();
         let is_meant = |record: &&Record| Some(record.player) == socket || (ip.is_some() && record.seen_as == ip);
         let guest = inner.all.values().find(is_meant).map(|record| record.player.ip());
-        guest.or(ip).or(socket.map(|socket| socket.ip()))
+        let left = || inner.left.iter().rev().find(|(seen_as, _)| Some(*seen_as) == ip);
+        let player = guest.or_else(|| left().map(|(_, player)| *player));
+        player.or(ip).or(socket.map(|socket| socket.ip()))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -132,6 +139,48 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.guests.inner().all.remove(&self.number);
+        let inner = &mut *self.guests.inner();
+        let Some(record) = inner.all.remove(&self.number) else {
+            return;
+        };
+        if let Some(seen_as) = record.seen_as {
+            inner.left.retain(|(before, _)| *before != seen_as);
+            if inner.left.len() >= LEFT {
+                inner.left.pop_front();
+            }
+            inner.left.push_back((seen_as, record.player.ip()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_player_who_has_left_is_still_found_by_what_the_game_server_saw() {
+        let guests = Guests::default();
+        let player: SocketAddr = "203.0.113.9:50000".parse().unwrap();
+        let enter = || {
+            guests.enter(
+                &"game".parse().unwrap(),
+                "tcp",
+                player,
+                &Arc::default(),
+                &Arc::default(),
+            )
+        };
+        let guest = enter();
+        guest.is_seen_as("127.83.202.41".parse().unwrap());
+        assert_eq!(guests.address_of("127.83.202.41"), Some(player.ip()));
+        assert_eq!(guests.address_of("203.0.113.9:50000"), Some(player.ip()));
+        drop(guest);
+        assert_eq!(guests.address_of("127.83.202.41"), Some(player.ip()));
+        for number in 0..2_000u32 {
+            enter().is_seen_as(IpAddr::from((0x7f40_0000 + number).to_be_bytes()));
+        }
+        assert_eq!(guests.inner().left.len(), LEFT);
+        assert_eq!(guests.address_of("game"), None);
     }
 }

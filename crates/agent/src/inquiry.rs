@@ -47,10 +47,17 @@ impl Inquiries {
         answered.await.ok()
     }
 
-    /// Waits for questions, and takes them. Cancel-safe.
+    /// Waits for questions, and takes them: those whose answers somebody still waits for, since the others were told that nothing has happened. Cancel-safe.
     pub async fn due(&self) -> Vec<BanRequest> {
         loop {
-            let waiting = std::mem::take(&mut self.state().waiting);
+            let waiting: Vec<BanRequest> = {
+                let State { waiting, answers, .. } = &mut *self.state();
+                answers.retain(|_, answer| !answer.is_closed());
+                waiting
+                    .drain(..)
+                    .filter(|request| answers.contains_key(&request.id))
+                    .collect()
+            };
             if !waiting.is_empty() {
                 return waiting;
             }

@@ -748,6 +748,10 @@ fn closed(error: &quinn::ConnectionError) -> LinkEnd {
             text: "the relay's operator has revoked or replaced the invite, or it has expired; ask for a new one"
                 .to_owned(),
         }),
+        CloseCode::Violation => LinkEnd::lost(format!(
+            "the relay does not understand this agent ({}): if it is older than the agent, it is to be updated first",
+            plain(&String::from_utf8_lossy(&close.reason))
+        )),
         code => LinkEnd::lost(format!("the relay closed the link ({code})")),
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::admission::prefix_of;
 use crate::grant::UnixTime;
 
 /// A set of addresses, made of prefixes.
@@ -87,6 +88,15 @@ pub fn parse_prefix(text: &str) -> Result<IpNet, String> {
     one.or_else(|_| text.parse::<IpNet>())
         .map(canonical)
         .map_err(|_| format!("`{text}` is no address or prefix such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/48"))
+}
+
+/// The prefix that is banned for somebody at `ip`: an IPv4 address, or the IPv6 network whose addresses a household has all of.
+pub fn household(ip: IpAddr) -> IpNet {
+    let (network, length) = match prefix_of(ip) {
+        network @ IpAddr::V4(_) => (network, 32),
+        network @ IpAddr::V6(_) => (network, 64),
+    };
+    IpNet::new_assert(network, length)
 }
 
 /// Reads a list: a prefix or an address a line, and what follows `#` is for people.

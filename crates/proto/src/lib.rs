@@ -30,7 +30,7 @@ pub use id::{AgentId, FlowId, LinkId, SessionId, TunnelId};
 pub use invite::{Invite, InviteError, Trust};
 pub use name::{HostName, NameError, Protocol, TunnelName, host_port};
 pub use secret::{CertificateHash, Ticket, Token, TokenProof};
-pub use text::plain;
+pub use text::{cut, plain};
 pub use time::Time;
 pub use violation::Violation;
 

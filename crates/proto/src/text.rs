@@ -16,9 +16,20 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
+/// As much of `text` as fits into `most` bytes.
+pub fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_two_letters() {
+        assert_eq!(cut("héé", 4), "hé");
+        assert_eq!(cut("hé", 120), "hé");
+    }
 
     #[test]
     fn what_would_move_a_cursor_is_left_out() {

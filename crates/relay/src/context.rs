@@ -23,7 +23,7 @@ use crate::door::Door;
 use crate::list::Lists;
 use crate::offend::Book;
 use crate::rates::{AddressSpeeds, Speeds};
-use crate::usage::Books;
+use crate::usage::{Books, Quota};
 
 /// Prefixes that admission tells apart; about 5 MB when all are in use.
 const PREFIXES: usize = 65_536;
@@ -173,9 +173,20 @@ impl Context {
         let (players, hearing) = limits(&settings.config);
         self.players.set_limits(players);
         self.hearing.set_limits(hearing);
-        self.speeds.set(settings.bandwidth.total);
-        self.addresses.set(settings.bandwidth.per_address);
+        let per_address = settings.bandwidth.per_address;
         self.settings.send_replace(Arc::new(settings));
+        // Whoever comes in between has the new rates, or is told of them here.
+        self.addresses.set(per_address);
+        self.set_speeds();
+    }
+
+    /// The relay is as fast as its configuration and its quota say.
+    pub fn set_speeds(&self) {
+        let bandwidth = &self.config().bandwidth;
+        let rates = self
+            .books
+            .rates_of(&Quota::Relay, bandwidth.total, bandwidth.after_quota);
+        self.speeds.set(rates);
     }
 
     /// An agent from `peer` is not let in; told, unless there are too many.
@@ -194,7 +205,7 @@ impl Context {
     /// A TCP player from `ip` is not let in.
     pub fn deny(&self, ip: IpAddr, reason: DenyReason) {
         self.metrics.denied(reason.as_str());
-        if reason == DenyReason::Full(Whose::Address, Full::Rate) && !self.players.is_known(ip) {
+        if reason == DenyReason::Full(Whose::Address, Full::Rate) {
             self.offend(ip, Offence::Rate);
         }
     }

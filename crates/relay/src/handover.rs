@@ -60,7 +60,7 @@ impl Relay {
         go_on: &CancellationToken,
     ) -> Result<(), SuccessionError> {
         let too_slow = || SuccessionError::Here("its tasks did not come to rest".to_owned());
-        // The successor reads what was used so far.
+        // Most of it now, so that there is little to do while the players wait.
         usage::take_over(&self.context).await;
         let resting = tokio::time::timeout(REST_DEADLINE, self.gather(go_on)).await;
         let Gathered {
@@ -69,6 +69,8 @@ impl Relay {
             buried,
             mut descriptors,
         } = resting.map_err(|_| too_slow())?.ok_or_else(too_slow)?;
+        // The successor reads what was used so far.
+        usage::take_over(&self.context).await;
         let handed = Handed {
             format: FORMAT,
             software: SOFTWARE.to_owned(),

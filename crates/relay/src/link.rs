@@ -14,11 +14,11 @@ mod resume;
 mod wishes;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use spawnpoint_core::admission::Circle;
-use spawnpoint_core::grant::Rates;
 use spawnpoint_core::pace::Pace;
 use spawnpoint_core::route::{HostNumber, Return};
 use spawnpoint_core::token::SecretHash;
@@ -45,7 +45,6 @@ use crate::meter::SessionMeter;
 use crate::rates::HostSpeeds;
 use crate::registry::{Places, Registry};
 use crate::tunnel::Tunnel;
-use crate::usage::{Quota, slowed};
 
 #[cfg(unix)]
 pub(crate) use handover::{Rested, restore};
@@ -85,6 +84,8 @@ pub(crate) struct Link {
     pub circle: Arc<Circle>,
     /// How fast they may be.
     pub speeds: Arc<HostSpeeds>,
+    /// How often its host's bans may change.
+    bans: Arc<Mutex<Pace>>,
     pub sessions: Sessions,
     /// What its agent shows to take it up again.
     pub ticket: SecretHash,
@@ -175,6 +176,13 @@ impl Link {
     /// Which agent is at the other end, and the hash of the token that it has shown.
     pub fn agent(&self) -> Option<(AgentId, SecretHash)> {
         *self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where its agent is, if it is here.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        let (connection, _) = self.connection()?;
+        let is_here = connection.close_reason().is_none();
+        is_here.then(|| spawnpoint_net::canonical(connection.remote_address()))
     }
 
     /// Asks the link task for something; a link so busy that it cannot even be asked is closed.
@@ -271,6 +279,8 @@ pub(crate) struct LinkTask {
     requests: HashMap<TunnelName, (TunnelRequest, TunnelId)>,
     /// How often the agent may ask for something.
     asks: Pace,
+    /// What the agent is to be told when it is back.
+    notice: Option<String>,
     /// Whether the agent can take the link up again.
     is_resumable: bool,
     /// The link's places at its host and at the relay.
@@ -296,6 +306,7 @@ impl LinkTask {
             host_name: host.name.to_string(),
             circle: shared.players,
             speeds: shared.speeds,
+            bans: shared.bans,
             sessions,
             ticket,
             agent: Mutex::default(),
@@ -318,6 +329,7 @@ impl LinkTask {
             commands: receiver,
             requests: HashMap::new(),
             asks: Pace::new(ASKS.0, ASKS.1),
+            notice: None,
             is_resumable: false,
             _places: places,
         }
@@ -446,8 +458,11 @@ impl LinkTask {
         self.serve(&mut carriage.reader, &mut carriage.writer).await
     }
 
-    /// Notes that the host is here.
+    /// Notes that the host is here, and from where.
     async fn touch(&self) {
+        if let Some(peer) = self.link.peer() {
+            self.context.door.welcome(self.context.clock.now(), peer.ip());
+        }
         if let Err(error) = self.context.hosts.touch(self.host.id, unix_now()).await {
             tracing::error!(error = %describe(&error), "the directory could not note the host's visit");
         }
@@ -466,6 +481,9 @@ impl LinkTask {
         let mut touch = tokio::time::interval_at(tokio::time::Instant::now() + TOUCH_EVERY, TOUCH_EVERY);
         let mut tell = tokio::time::interval(TELL_EVERY);
         let (stop, link) = (self.scope.token().clone(), self.link.clone());
+        if let Some(text) = self.notice.take() {
+            link.command(Command::Notice(text));
+        }
         loop {
             let result = tokio::select! {
                 () = stop.cancelled() => return End::Close(CloseCode::Shutdown),
@@ -599,22 +617,14 @@ impl LinkTask {
 
     /// How many players the host and its tunnels take, and how fast they may be, is as grant and configuration say now.
     fn apply_allowance(&self) {
-        let config = self.context.config();
-        let grant = &self.host.grant;
-        let Allowance { bounds, rates } = Allowance::of_host(&config, grant);
+        let Allowance { bounds, rates } = Allowance::of_host(&self.context, &self.host);
         self.link.circle.set_bounds(bounds);
-        let used_up = self.context.books.used_up();
-        let rates_of = |quota: Quota, rates: Rates| match used_up.contains(&quota) {
-            true => slowed(&self.context, rates),
-            false => rates,
-        };
-        let host = self.link.host;
-        self.link.speeds.own.set(rates_of(Quota::Host(host), rates));
+        self.link.speeds.own.set(rates);
         for (name, (_, id)) in &self.requests {
             if let Some(tunnel) = self.link.tunnel(*id) {
-                let Allowance { bounds, rates } = Allowance::of_tunnel(&config, grant, name);
+                let Allowance { bounds, rates } = Allowance::of_tunnel(&self.context, &self.host, name);
                 tunnel.circle.set_bounds(bounds);
-                tunnel.way.own.set(rates_of(Quota::Tunnel(host, name.clone()), rates));
+                tunnel.way.own.set(rates);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The relay's ceiling of memory: beyond it nobody new is let in, and those who are in go on.
 //!
-//! What is measured is what the process has resident. The allocator gives memory back late or never, so it is not waited for: when the ceiling is reached, the relay takes nine
-//! tenths of the players that it has by then, who fit into what it has, until it is well below again.
+//! What is measured is what the process has resident. The allocator gives memory back late or never, so the relay takes somebody all the time: nine tenths of the players that it
+//! has when the ceiling is reached, who fit into what it has, until it is well below again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The share of the machine's memory that a relay takes unless told otherwise, in per cent.
 const SHARE: u64 = 80;
+
+/// Players who may be in whatever is used: at a quiet hour it is not they who use it, and a relay that takes nobody would never see that.
+const LEAST: u32 = 16;
 
 /// Looks after it, as long as it is polled.
 pub(crate) async fn keep(context: Arc<Context>) {
@@ -59,7 +62,7 @@ struct Ceiling {
 
 impl Ceiling {
     fn look(&mut self, used: u64, limit: u64, players: u32) {
-        let fits = (u64::from(players) * 9 / 10) as u32;
+        let fits = ((u64::from(players) * 9 / 10) as u32).max(LEAST);
         match self.players {
             None if used >= limit => (self.players, self.used) = (Some(fits), used),
             Some(_) if used < limit / 10 * 9 => self.players = None,
@@ -90,5 +93,12 @@ mod tests {
         assert_eq!(ceiling.players, Some(360));
         ceiling.look(899, 1_000, 400);
         assert_eq!(ceiling.players, None);
+    }
+
+    #[test]
+    fn a_relay_that_is_nearly_empty_never_takes_nobody() {
+        let mut ceiling = Ceiling::default();
+        ceiling.look(1_000, 1_000, 1);
+        assert_eq!(ceiling.players, Some(LEAST));
     }
 }

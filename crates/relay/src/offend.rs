@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use spawnpoint_core::admission::prefix_of;
+use spawnpoint_core::access::household;
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_core::offences::{Offence, Offences};
 use spawnpoint_net::unix_now;
@@ -18,9 +18,6 @@ use crate::context::Context;
 
 /// Bans that may wait to be written; what comes when it is full offends again.
 const WAITING: usize = 256;
-
-/// The length of the prefix that is banned for an address.
-const LENGTHS: (u8, u8) = (32, 64);
 
 /// The book, and where its sentences go.
 #[derive(Debug)]
@@ -42,13 +39,13 @@ impl Book {
 }
 
 impl Context {
-    /// Somebody at `ip`, which is their own address, has offended. Immune addresses and those of agents that were welcomed are not banned for it.
+    /// Somebody at `ip`, which is their own address, has offended. Immune addresses, those of agents that were welcomed and those from where somebody plays are not banned for it.
     pub fn offend(&self, ip: IpAddr, offence: Offence) {
         let Some(sentences) = self.config().guard.bans else {
             return;
         };
         let now = self.clock.now();
-        if self.access().is_immune(ip) || self.door.is_known(now, ip) {
+        if self.access().is_immune(ip) || self.door.is_known(now, ip) || self.players.is_known(ip) {
             return;
         }
         let mut offences = self.book.offences.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,15 +53,11 @@ impl Context {
             return;
         };
         drop(offences);
-        let (created, network) = (unix_now(), prefix_of(ip));
-        let length = if network.is_ipv4() { LENGTHS.0 } else { LENGTHS.1 };
-        let Ok(prefix) = ipnet::IpNet::new(network, length) else {
-            return;
-        };
+        let created = unix_now();
         // A full queue is a directory that does not keep up.
         let _ = self.book.sentences.try_send(Ban {
             host: None,
-            prefix,
+            prefix: household(ip),
             until: Some(UnixTime(created.0 + lasts.as_secs().max(1))),
             created,
             by: BannedBy::Relay,
@@ -77,17 +70,19 @@ impl Context {
 pub(crate) async fn write(context: Arc<Context>, mut bans: mpsc::Receiver<Ban>) {
     while let Some(ban) = bans.recv().await {
         let lasts_s = ban.until.map(|until| until.0.saturating_sub(ban.created.0));
-        tracing::warn!(prefix = %ban.prefix, reason = ban.reason, lasts_s, "banned for repeated offences");
-        context.events.emit(Event::Banned {
+        let event = Event::Banned {
             host: None,
             prefix: ban.prefix.to_string(),
             by: ban.by.as_str(),
             reason: ban.reason.clone(),
             lasts_s,
-        });
-        if let Err(error) = context.hosts.ban(ban).await {
-            tracing::error!(error = %describe(&error), "a ban could not be written");
+        };
+        if let Err(error) = context.hosts.ban(ban.clone()).await {
+            tracing::error!(prefix = %ban.prefix, error = %describe(&error), "a ban could not be written");
+            continue;
         }
+        tracing::warn!(prefix = %ban.prefix, reason = ban.reason, lasts_s, "banned for repeated offences");
+        context.events.emit(event);
         access::refresh(&context).await;
     }
 }

@@ -14,7 +14,8 @@ use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::token::SecretHash;
 use spawnpoint_net::{random_bytes, unix_now};
 use spawnpoint_ops::{Event, describe};
-use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust, TunnelName, plain};
+use spawnpoint_proto::control::MAX_REASON;
+use spawnpoint_proto::{CertificateHash, HostName, Invite, Token, Trust, TunnelName, cut, plain};
 use spawnpoint_store::{
     Ban, BannedBy, Day, Directory, Entry, Host, HostId, Reservation, SqliteDirectory, StoreError, Usage,
 };
@@ -266,7 +267,7 @@ impl Office {
             until: lasts.map(|lasts| UnixTime(now.0 + lasts.as_secs().max(1))),
             created: now,
             by: BannedBy::Operator,
-            reason: plain(reason),
+            reason: cut(&plain(reason), MAX_REASON).to_owned(),
         };
         self.directory.ban(&ban, now)?;
         self.note(&Event::Banned {

@@ -4,12 +4,13 @@
 //! a bounded queue, or reads the routes that it publishes without asking. It never waits for a peer.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use spawnpoint_config::relay::RelayConfig;
 use spawnpoint_core::admission::{Circle, network_of};
 use spawnpoint_core::hostname::Pattern;
+use spawnpoint_core::pace::Pace;
 use spawnpoint_core::route::{self, HostNumber, OpenError, PublicPort, Return, RouteTable, TunnelSpec};
 use spawnpoint_net::BindError;
 use spawnpoint_ops::Event;
@@ -36,6 +37,9 @@ const REQUESTS: usize = 256;
 /// Links of one host at once: a few machines, and the ghosts of agents that were restarted.
 const MAX_LINKS_PER_HOST: usize = 8;
 
+/// Changes of a host's bans in a second, and at once.
+const BAN_CHANGES: (u32, u32) = (1, 120);
+
 /// Links remembered that another agent took over; their agents come back within a resume window or not at all.
 const MAX_BURIED: usize = 256;
 
@@ -51,6 +55,8 @@ pub(crate) struct Places {
     pub speeds: Arc<HostSpeeds>,
     /// A place for each link.
     pub links: Arc<Semaphore>,
+    /// How often its bans may change, over whichever link.
+    pub bans: Arc<Mutex<Pace>>,
 }
 
 /// A tunnel that was opened.
@@ -610,20 +616,13 @@ impl Supervisor {
 
     /// Tells when a host has agents in different networks at once: the same invite is in two places.
     fn notice_clone(&self, link: &Arc<Link>) {
-        let peer = |link: &Arc<Link>| {
-            let (connection, _) = link.connection()?;
-            connection
-                .close_reason()
-                .is_none()
-                .then(|| spawnpoint_net::canonical(connection.remote_address()))
-        };
-        let (Some(here), Some((agent, _))) = (peer(link), link.agent()) else {
+        let (Some(here), Some((agent, _))) = (link.peer(), link.agent()) else {
             return;
         };
         for (_, other) in self.book.links_of(link.host) {
             // The same process comes again when its network changes.
             let is_another = other.agent().is_some_and(|(other, _)| other != agent);
-            if let Some(there) = peer(other)
+            if let Some(there) = other.peer()
                 && is_another
                 && network_of(here.ip()) != network_of(there.ip())
             {
@@ -644,6 +643,7 @@ impl Supervisor {
             players: Arc::new(Circle::of_host(allowance.bounds)),
             speeds: Arc::new(HostSpeeds::new(allowance.rates)),
             links: Arc::new(Semaphore::new(MAX_LINKS_PER_HOST)),
+            bans: Arc::new(Mutex::new(Pace::new(BAN_CHANGES.0, BAN_CHANGES.1))),
         };
         let places = self.places.entry(host).or_insert_with(new);
         places.players.set_bounds(allowance.bounds);

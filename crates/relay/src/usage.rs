@@ -31,8 +31,34 @@ pub(crate) struct Book {
     sessions: AtomicU64,
     active: AtomicU32,
     peak: AtomicU32,
-    /// The tunnel's counters, and how far they were taken over.
-    bytes: Mutex<([Counter; 2], [u64; 2])>,
+    bytes: Mutex<Bytes>,
+}
+
+/// The bytes of a tunnel.
+#[derive(Debug)]
+struct Bytes {
+    counters: [Counter; 2],
+    /// How far they were taken over.
+    taken: [u64; 2],
+    /// What other counters had that is not taken over yet.
+    before: [u64; 2],
+}
+
+impl Bytes {
+    fn of(counters: &[Counter; 2]) -> Self {
+        Self {
+            counters: counters.clone(),
+            taken: counters.each_ref().map(Counter::get),
+            before: [0; 2],
+        }
+    }
+
+    fn take(&mut self) -> [u64; 2] {
+        let now = self.counters.each_ref().map(Counter::get);
+        let used = [0, 1].map(|at: usize| now[at].saturating_sub(self.taken[at]) + self.before[at]);
+        (self.taken, self.before) = (now, [0; 2]);
+        used
+    }
 }
 
 impl Book {
@@ -41,7 +67,7 @@ impl Book {
             sessions: AtomicU64::new(0),
             active: AtomicU32::new(0),
             peak: AtomicU32::new(0),
-            bytes: Mutex::new((bytes.clone(), bytes.each_ref().map(Counter::get))),
+            bytes: Mutex::new(Bytes::of(bytes)),
         }
     }
 
@@ -60,11 +86,22 @@ impl Book {
     fn take(&self) -> (u64, u32, [u64; 2]) {
         let sessions = self.sessions.swap(0, Ordering::Relaxed);
         let peak = self.peak.swap(self.active.load(Ordering::Relaxed), Ordering::Relaxed);
-        let (counters, taken) = &mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = counters.each_ref().map(Counter::get);
-        let used = [0, 1].map(|at: usize| now[at].saturating_sub(taken[at]));
-        *taken = now;
-        (sessions, peak, used)
+        (sessions, peak, self.bytes().take())
+    }
+
+    /// The tunnel's bytes are counted by these counters: others than before, when it was forgotten meanwhile.
+    fn follow(&self, counters: &[Counter; 2]) {
+        let mut bytes = self.bytes();
+        let is_same = |(own, other): (&Counter, &Counter)| std::ptr::eq(own.inner(), other.inner());
+        if !bytes.counters.iter().zip(counters).all(is_same) {
+            let before = bytes.take();
+            *bytes = Bytes::of(counters);
+            bytes.before = before;
+        }
+    }
+
+    fn bytes(&self) -> MutexGuard<'_, Bytes> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,11 +160,7 @@ impl Books {
         let book = open
             .entry((host, tunnel.clone(), protocol))
             .or_insert_with(|| Arc::new(Book::new(bytes)));
-        // A tunnel that was forgotten meanwhile has other counters.
-        let (counters, taken) = &mut *book.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        if counters[0].get() != bytes[0].get() || counters[1].get() != bytes[1].get() {
-            (*counters, *taken) = (bytes.clone(), bytes.each_ref().map(Counter::get));
-        }
+        book.follow(bytes);
         book.clone()
     }
 
@@ -139,6 +172,14 @@ impl Books {
     /// Sees a new value whenever one is used up, or begins anew.
     pub fn changes(&self) -> watch::Receiver<Arc<UsedUp>> {
         self.used_up.subscribe()
+    }
+
+    /// How fast whatever `quota` is of may be: as `rates` say, or as `slow` does when it is used up.
+    pub fn rates_of(&self, quota: &Quota, rates: Rates, slow: u64) -> Rates {
+        match self.used_up.borrow().contains(quota) {
+            true => slowed(rates, slow),
+            false => rates,
+        }
     }
 
     /// Whether this tunnel may have new players.
@@ -275,20 +316,58 @@ fn tell(context: &Context, now: UsedUp) {
         );
         context.events.emit(Event::QuotaUsed { host, tunnel });
     }
-    context.speeds.set(match now.contains(&Quota::Relay) {
-        true => slowed(context, context.config().bandwidth.total),
-        false => context.config().bandwidth.total,
-    });
     context.books.used_up.send_replace(Arc::new(now));
+    context.set_speeds();
 }
 
-/// How fast those may still be whose quota is used up.
-pub(crate) fn slowed(context: &Context, rates: Rates) -> Rates {
-    let slow = context.config().bandwidth.after_quota;
+/// How fast those may still be who may have `rates`, when the quota is used up and `slow` is left.
+fn slowed(rates: Rates, slow: u64) -> Rates {
     let least = |rate: Option<u64>| Some(rate.map_or(slow, |rate| rate.min(slow)));
     Rates {
         up: least(rates.up),
         down: least(rates.down),
         ..rates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: HostNumber = HostNumber(1);
+
+    fn used(books: &Books) -> (u64, u64) {
+        let taken = books.take(Day::of(spawnpoint_core::grant::UnixTime(0)));
+        (
+            taken.iter().map(|usage| usage.up).sum(),
+            taken.iter().map(|usage| usage.down).sum(),
+        )
+    }
+
+    #[test]
+    fn a_tunnel_that_was_forgotten_is_counted_by_its_new_counters_and_loses_nothing() {
+        let (books, name) = (Books::default(), "game".parse::<TunnelName>().expect("a name"));
+        let old: [Counter; 2] = Default::default();
+        let _first = books.of(HOST, &name, Protocol::Tcp, &old);
+        old[0].inc_by(70);
+        let new: [Counter; 2] = Default::default();
+        let _second = books.of(HOST, &name, Protocol::Tcp, &new);
+        new[0].inc_by(5);
+        new[1].inc_by(3);
+        assert_eq!(used(&books), (75, 3));
+        let unused: [Counter; 2] = Default::default();
+        let _third = books.of(HOST, &name, Protocol::Tcp, &unused);
+        unused[1].inc_by(1);
+        assert_eq!(used(&books), (0, 1), "counters that read the same are not the same");
+    }
+
+    #[test]
+    fn who_has_used_up_a_quota_is_slow_whoever_asks() {
+        let books = Books::default();
+        let (own, slow) = (Rates::default(), 8_000);
+        assert_eq!(books.rates_of(&Quota::Relay, own, slow), own);
+        books.used_up.send_replace(Arc::new([Quota::Relay].into()));
+        assert_eq!(books.rates_of(&Quota::Relay, own, slow).down, Some(slow));
+        assert_eq!(books.rates_of(&Quota::Host(HOST), own, slow), own);
     }
 }

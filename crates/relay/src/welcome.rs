@@ -2,6 +2,7 @@
 //!
 //! Everything here happens in a task of its own, within one deadline, for a peer that is not known yet: it may open one stream and say one small message.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,8 @@ impl Reception {
 
     /// Meets one agent and, if it is let in, runs its link to the end.
     pub async fn meet(self, incoming: Incoming, permit: Permit) {
-        let peer = incoming.remote_address();
+        // What it is now it has shown to be its own; later it is what the last packet said.
+        let peer = spawnpoint_net::canonical(incoming.remote_address());
         let deadline = tokio::time::Instant::now() + self.context.config().links.handshake_timeout;
         let connection = match self.connect(incoming, deadline).await {
             Some(connection) => connection,
@@ -97,7 +99,7 @@ impl Reception {
                     reader,
                     writer,
                 };
-                return self.decide(offered, carriage, permit).await;
+                return self.decide(offered, carriage, peer, permit).await;
             }
             Err(failure) => failure,
         };
@@ -128,7 +130,7 @@ impl Reception {
         Ok((offered, reader, ControlWriter::new(send)))
     }
 
-    async fn decide(&self, offered: Offered, carriage: Carriage, permit: Permit) {
+    async fn decide(&self, offered: Offered, carriage: Carriage, peer: SocketAddr, permit: Permit) {
         let decision = match offered.version() {
             Ok(version) => {
                 let known = self.authenticate(&offered, &carriage.connection).await;
@@ -138,9 +140,8 @@ impl Reception {
         };
         let (version, host, token) = match decision {
             Ok(decision) => decision,
-            Err(reject) => return self.reject(offered, reject, carriage).await,
+            Err(reject) => return self.reject(offered, reject, carriage, peer).await,
         };
-        let peer = spawnpoint_net::canonical(carriage.connection.remote_address());
         self.context.door.welcome(self.context.clock.now(), peer.ip());
         if host.last_seen.is_none() {
             let host = host.name.to_string();
@@ -163,7 +164,8 @@ impl Reception {
                         host,
                         ..
                     } = *arrival;
-                    self.begin(offered, version, (host, token), carriage, permit).await;
+                    self.begin(offered, version, (host, token), (carriage, peer), permit)
+                        .await;
                 }
             }
             Found::TakenOver => {
@@ -171,7 +173,10 @@ impl Reception {
                 let code = CloseCode::TakenOver;
                 carriage.connection.close(var(code.number()), code.as_str().as_bytes());
             }
-            Found::Unknown => self.begin(offered, version, (host, token), carriage, permit).await,
+            Found::Unknown => {
+                self.begin(offered, version, (host, token), (carriage, peer), permit)
+                    .await;
+            }
         }
     }
 
@@ -200,25 +205,27 @@ impl Reception {
         offered: Offered,
         version: u16,
         (host, token): (Host, SecretHash),
-        mut carriage: Carriage,
+        (mut carriage, peer): (Carriage, SocketAddr),
         permit: Permit,
     ) {
         let busy = |text: &str| Reject {
             code: RejectCode::Busy,
             text: text.to_owned(),
         };
-        let allowance = Allowance::of_host(&self.context.config(), &host.grant);
+        let allowance = Allowance::of_host(&self.context, &host);
         let Some(places) = self.registry.places(HostNumber(host.id.0), allowance).await else {
-            return self.reject(offered, busy("this relay is going down"), carriage).await;
+            return self
+                .reject(offered, busy("this relay is going down"), carriage, peer)
+                .await;
         };
         // First the host's own places, so that a crowd of one host is turned away before it takes everybody's.
         let Ok(own) = places.links.clone().try_acquire_owned() else {
             let text = "this host has as many links as it may have, try again later";
-            return self.reject(offered, busy(text), carriage).await;
+            return self.reject(offered, busy(text), carriage, peer).await;
         };
         let Ok(place) = self.context.links.clone().try_acquire_owned() else {
             let text = "this relay has as many links as it takes, try again later";
-            return self.reject(offered, busy(text), carriage).await;
+            return self.reject(offered, busy(text), carriage, peer).await;
         };
         let links = &self.context.config().links;
         let (ticket, host_name) = (Ticket::new(spawnpoint_net::random_bytes()), host.name.to_string());
@@ -313,16 +320,14 @@ impl Reception {
         }
     }
 
-    async fn reject(&self, offered: Offered, reject: Reject, carriage: Carriage) {
+    async fn reject(&self, offered: Offered, reject: Reject, carriage: Carriage, peer: SocketAddr) {
         let Carriage {
             connection, mut writer, ..
         } = carriage;
         let code = reject.code;
         if code == RejectCode::UnknownToken {
-            self.context
-                .offend(connection.remote_address().ip(), Offence::FailedToken);
+            self.context.offend(peer.ip(), Offence::FailedToken);
         }
-        let peer = spawnpoint_net::canonical(connection.remote_address());
         self.context.refuse_agent(peer, code.as_str());
         tracing::debug!(%peer, reason = code.as_str(), "agent rejected");
         self.context.metrics.handshake(code.as_str());

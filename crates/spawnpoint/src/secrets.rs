@@ -22,18 +22,19 @@ pub fn keep_memory_private() {
 }
 
 /// Starts this program anew in this process without the word `secret`, which everybody on this machine could read in the list of processes; what it said is
-/// remembered. Returns when that cannot be done.
+/// remembered, and what the environment variable `variable` says counts no more. Returns only when that cannot be done, with the reason.
 #[cfg(unix)]
-pub fn start_without(secret: &str) {
+pub fn start_without(secret: &str, variable: &str) -> std::io::Error {
     use std::os::unix::process::CommandExt;
-    let (mut words, Ok(program)) = (std::env::args_os(), std::env::current_exe()) else {
-        return;
+    let (mut words, program) = match std::env::current_exe() {
+        Ok(program) => (std::env::args_os(), program),
+        Err(error) => return error,
     };
     let name = words.next();
     let mut command = std::process::Command::new(program);
     if let Some(name) = name {
         command.arg0(name);
     }
-    let error = command.args(words.filter(|word| word != secret)).exec();
-    tracing::warn!(%error, "the invite stays visible in the list of processes");
+    command.env_remove(variable);
+    command.args(words.filter(|word| word != secret)).exec()
 }

@@ -1,11 +1,13 @@
 //! What a host does about its bans from home: they are set here, at the relay, for the players of its own tunnels.
 
+use std::sync::PoisonError;
+
 use spawnpoint_core::access::parse_prefix;
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_net::unix_now;
 use spawnpoint_ops::{Event, describe};
-use spawnpoint_proto::control::{BanEntry, BanReply, BanRequest, MAX_BANS};
-use spawnpoint_proto::plain;
+use spawnpoint_proto::control::{BanEntry, BanReply, BanRequest, MAX_BANS, MAX_REASON};
+use spawnpoint_proto::{cut, plain};
 use spawnpoint_store::{Ban, BannedBy, StoreError};
 
 use super::LinkTask;
@@ -31,6 +33,11 @@ impl LinkTask {
         }
     }
 
+    fn may_change_bans(&self) -> bool {
+        let mut pace = self.link.bans.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.allows(self.context.clock.now())
+    }
+
     async fn change_bans(&self, request: BanRequest) -> Result<(Vec<BanEntry>, u32), String> {
         let hosts = &self.context.hosts;
         let failed = |error: StoreError| match error {
@@ -49,13 +56,17 @@ impl LinkTask {
                 .map(|ban| BanEntry {
                     prefix: ban.prefix.to_string(),
                     left_s: ban.until.map(|until| until.0.saturating_sub(now.0)),
-                    reason: ban.reason,
+                    reason: cut(&ban.reason, MAX_REASON).to_owned(),
                 })
                 .collect();
             let total = entries.len() as u32;
             return Ok((entries.into_iter().take(MAX_BANS).collect(), total));
         };
         let prefix = parse_prefix(&prefix)?;
+        // Each change is written to the disk and read by everybody.
+        if !self.may_change_bans() {
+            return Err("the bans of this host change too fast, try again in a moment".to_owned());
+        }
         if request.lift == Some(true) {
             return match hosts.lift(Some(self.host.id), prefix).await.map_err(failed)? {
                 true => {
@@ -80,15 +91,16 @@ impl LinkTask {
             by: BannedBy::Host,
             reason: plain(&request.reason.unwrap_or_default()),
         };
-        tracing::info!(host = self.link.host_name, %prefix, lasts_s, reason = ban.reason, "banned");
-        self.context.events.emit(Event::Banned {
+        let event = Event::Banned {
             host: Some(self.link.host_name.clone()),
             prefix: prefix.to_string(),
             by: ban.by.as_str(),
             reason: ban.reason.clone(),
             lasts_s,
-        });
+        };
         hosts.ban(ban).await.map_err(failed)?;
+        tracing::info!(host = self.link.host_name, %prefix, lasts_s, "banned");
+        self.context.events.emit(event);
         access::refresh(&self.context).await;
         Ok((Vec::new(), 0))
     }

@@ -123,7 +123,7 @@ pub(crate) fn restore(
     sockets: &mut Sockets,
     parent: &CancellationToken,
 ) -> Option<LinkTask> {
-    let allowance = Allowance::of_host(&context.config(), &host.grant);
+    let allowance = Allowance::of_host(context, &host);
     let places = supervisor.places_of(HostNumber(host.id.0), allowance);
     // The successor may allow less than its predecessor did.
     let own = places.links.clone().try_acquire_owned().ok()?;

@@ -401,7 +401,7 @@ impl LinkTask {
             protocol: request.protocol.as_str(),
         };
         let (context, bytes) = (&self.context, self.context.metrics.bytes(&labels));
-        let Allowance { bounds, rates } = Allowance::of_tunnel(&context.config(), &self.host.grant, &request.name);
+        let Allowance { bounds, rates } = Allowance::of_tunnel(context, &self.host, &request.name);
         let circle = Arc::new(Circle::of_tunnel(bounds, &self.link.circle));
         let way = Arc::new(Way {
             own: Speeds::new(rates),

@@ -143,8 +143,9 @@ impl LinkTask {
                         return Err(End::Close(CloseCode::TakenOver));
                     }
                 }
+                Command::Notice(text) => self.notice = Some(text),
                 // Its agent finds out when it comes back, and the players are told meanwhile.
-                Command::GoAway(_) | Command::Notice(_) => {}
+                Command::GoAway(_) => {}
                 #[cfg(unix)]
                 Command::Rest { go_on, reply } => self.rest(&go_on, reply).await,
             }

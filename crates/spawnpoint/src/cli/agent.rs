@@ -29,6 +29,9 @@ use crate::secrets;
 use crate::successor::Program;
 use crate::{paths, signals};
 
+/// Where a service leaves the invite.
+const INVITE: &str = "SPAWNPOINT_INVITE";
+
 /// The old agent has only its lock left to hand over.
 #[cfg(unix)]
 const LOCK_DEADLINE: Duration = Duration::from_secs(2);
@@ -149,12 +152,16 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
     } = settle(arguments)?;
     // What comes after this process was started by another has no such word any more.
     #[cfg(unix)]
-    if let Some(shown) = shown.filter(|_| !successor()) {
-        secrets::start_without(&shown);
-    }
+    let stays_visible = shown
+        .filter(|_| !successor())
+        .map(|shown| secrets::start_without(&shown, INVITE));
     #[cfg(not(unix))]
     drop(shown);
     log.init(&config.log).map_err(Failure::Usage)?;
+    #[cfg(unix)]
+    if let Some(error) = stays_visible {
+        tracing::warn!(%error, "the invite stays visible in the list of processes");
+    }
     let invite = match (config.resolve_invite()?, from_environment()?) {
         // The environment is how a service keeps the secret out of its file.
         (None, Some(invite)) | (Some(invite), _) => invite,
@@ -462,10 +469,10 @@ fn parse_invite(text: &str) -> Result<Invite, Failure> {
 }
 
 fn from_environment() -> Result<Option<Invite>, Failure> {
-    match std::env::var("SPAWNPOINT_INVITE") {
+    match std::env::var(INVITE) {
         Ok(text) if !text.trim().is_empty() => match text.parse::<Invite>() {
             Ok(invite) => Ok(Some(invite)),
-            Err(error) => Err(Failure::Usage(anyhow::Error::new(error).context("SPAWNPOINT_INVITE"))),
+            Err(error) => Err(Failure::Usage(anyhow::Error::new(error).context(INVITE))),
         },
         _ => Ok(None),
     }

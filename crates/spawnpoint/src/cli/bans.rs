@@ -9,10 +9,10 @@ use clap::Args;
 use ipnet::IpNet;
 use spawnpoint_agent::Agent;
 use spawnpoint_config::unit::parse_duration;
-use spawnpoint_core::access::parse_prefix;
+use spawnpoint_core::access::{household, parse_prefix};
 use spawnpoint_net::unix_now;
-use spawnpoint_proto::control::{BanEntry, BanReply, BanRequest};
-use spawnpoint_proto::{HostName, plain};
+use spawnpoint_proto::control::{BanEntry, BanReply, BanRequest, MAX_REASON};
+use spawnpoint_proto::{HostName, cut, plain};
 use spawnpoint_relay::office::Office;
 
 use super::Failure;
@@ -22,11 +22,9 @@ use crate::paths;
 
 /// Does what is asked about the bans of the host whose agent runs.
 pub async fn answer(agent: &Agent, banning: Banning) -> Result<String, String> {
-    let prefix = |who: &str| -> Result<String, String> {
-        match agent.guests().address_of(who) {
-            Some(ip) => Ok(ip.to_canonical().to_string()),
-            None => parse_prefix(who).map(|prefix| prefix.to_string()),
-        }
+    let prefix = |who: &str| match agent.guests().address_of(who) {
+        Some(ip) => Ok(household(ip)),
+        None => parse_prefix(who),
     };
     let mut request = BanRequest {
         id: 0,
@@ -38,15 +36,16 @@ pub async fn answer(agent: &Agent, banning: Banning) -> Result<String, String> {
     let done = match banning {
         Banning::List => None,
         Banning::Set(who, lasts_s, reason) => {
-            let prefix = request.prefix.insert(prefix(&who)?).clone();
-            (request.lasts_s, request.reason) = (lasts_s, Some(reason.chars().take(100).collect()));
+            let prefix = prefix(&who)?;
+            request.prefix = Some(prefix.to_string());
+            (request.lasts_s, request.reason) = (lasts_s, Some(cut(&reason, MAX_REASON).to_owned()));
             let lasts = lasts_s.map_or_else(String::new, |lasts| format!(" for {}", rough(lasts.into())));
-            Some(format!("{prefix} is banned from this host's tunnels{lasts}"))
+            Some(format!("{} is banned from this host's tunnels{lasts}", spoken(prefix)))
         }
         Banning::Lift(who) => {
-            let prefix = request.prefix.insert(prefix(&who)?).clone();
-            request.lift = Some(true);
-            Some(format!("{prefix} may come again"))
+            let prefix = prefix(&who)?;
+            (request.prefix, request.lift) = (Some(prefix.to_string()), Some(true));
+            Some(format!("{} may come again", spoken(prefix)))
         }
     };
     let answers = agent.bans(&request).await;
@@ -68,6 +67,14 @@ pub async fn answer(agent: &Agent, banning: Banning) -> Result<String, String> {
     }
     let said = said.trim_end().to_owned();
     if is_refused { Err(said) } else { Ok(said) }
+}
+
+/// A prefix as people write it: without its length when it is one address.
+fn spoken(prefix: IpNet) -> String {
+    match prefix.prefix_len() == prefix.max_prefix_len() {
+        true => prefix.addr().to_string(),
+        false => prefix.to_string(),
+    }
 }
 
 fn list(reply: &BanReply) -> String {

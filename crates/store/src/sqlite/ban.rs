@@ -16,29 +16,38 @@ fn of(host: Option<HostId>) -> i64 {
     host.map_or(RELAY, |host| host.0)
 }
 
-/// Bans that one host, or the operator and the relay together, may have on at a time.
+/// Bans that each of one host, the operator, and the relay itself may have on at a time.
 pub(super) const MOST: i64 = 10_000;
 
-/// Sets a ban, in place of the one that the same prefix had; `false` when there are as many as may be. Those that have ended go.
+/// Sets a ban, in place of the one that the same prefix had; `false` when there are as many as may be. Those that have ended go, and what a person has said of a prefix the relay
+/// does not take back.
 pub(super) fn set(connection: &Connection, ban: &Ban, now: UnixTime) -> rusqlite::Result<bool> {
     connection.execute("DELETE FROM bans WHERE until <= ?", [to_seconds(now)])?;
     let count: i64 = connection.query_row(
-        "SELECT count(*) FROM bans WHERE host = ? AND prefix <> ?",
-        params![of(ban.host), ban.prefix.to_string()],
+        "SELECT count(*) FROM bans WHERE host = ?1 AND prefix <> ?2 AND (banned_by = ?3) = (?4 = ?3)",
+        params![
+            of(ban.host),
+            ban.prefix.to_string(),
+            BannedBy::Relay.as_str(),
+            ban.by.as_str()
+        ],
         |row| row.get(0),
     )?;
     if count >= MOST {
         return Ok(false);
     }
     connection.execute(
-        "INSERT OR REPLACE INTO bans (host, prefix, until, created, banned_by, reason) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO bans (host, prefix, until, created, banned_by, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        ON CONFLICT (host, prefix) DO UPDATE SET until = ?3, created = ?4, banned_by = ?5, reason = ?6
+        WHERE ?5 <> ?7 OR banned_by = ?7",
         params![
             of(ban.host),
             ban.prefix.to_string(),
             ban.until.map(to_seconds),
             to_seconds(ban.created),
             ban.by.as_str(),
-            ban.reason
+            ban.reason,
+            BannedBy::Relay.as_str()
         ],
     )?;
     Ok(true)

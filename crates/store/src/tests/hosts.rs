@@ -323,6 +323,41 @@ fn a_host_cannot_fill_the_directory_with_bans() {
 }
 
 #[test]
+fn the_relays_own_bans_stand_in_no_operators_way() {
+    let (_dir, store) = open();
+    let ban = |number: u32, by, until: Option<u64>| Ban {
+        host: None,
+        prefix: std::net::IpAddr::from(number.to_be_bytes()).into(),
+        until: until.map(UnixTime),
+        created: NOW,
+        by,
+        reason: String::new(),
+    };
+    let (by_hand, short) = (
+        ban(7, BannedBy::Operator, None),
+        ban(7, BannedBy::Relay, Some(NOW.0 + 60)),
+    );
+    store.ban(&by_hand, NOW).unwrap();
+    store.ban(&short, NOW).unwrap();
+    assert_eq!(store.bans().unwrap(), [by_hand], "it is not taken back");
+    let first = ban(8, BannedBy::Relay, Some(NOW.0 + 60));
+    let longer = ban(8, BannedBy::Relay, Some(NOW.0 + 120));
+    store.ban(&first, NOW).unwrap();
+    store.ban(&longer, NOW).unwrap();
+    assert!(store.bans().unwrap().contains(&longer));
+    rusqlite::Connection::open(store.path())
+        .unwrap()
+        .execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+             INSERT INTO bans SELECT 0, '10.0.' || (i / 256) || '.' || (i % 256) || '/32', NULL, 1, 'relay', '' FROM n;",
+        )
+        .unwrap();
+    let full = store.ban(&ban(9, BannedBy::Relay, None), NOW);
+    assert!(matches!(full, Err(StoreError::TooManyBans)));
+    store.ban(&ban(9, BannedBy::Operator, None), NOW).unwrap();
+}
+
+#[test]
 fn a_replaced_token_works_until_it_is_not_kept_any_more() {
     let (_dir, store) = open();
     let id = host(&store, "desk", 1);
