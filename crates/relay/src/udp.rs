@@ -4,6 +4,7 @@
 //! look-up and never wait. What does not fit is dropped and counted, never queued without bound.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +105,8 @@ pub(crate) struct UdpTunnel {
     table: Mutex<FlowTable<Hold>>,
     /// Players who were not let in since it was counted last, by reason: a flood must not pay for the books with our time.
     refused: Mutex<Vec<(DenyReason, u64)>>,
+    /// Packets over a rate that are not counted yet.
+    over_rate: AtomicU64,
     /// The first flow of an empty table was opened.
     opened: Notify,
     /// Why the server does not answer, as its agent says.
@@ -140,6 +143,7 @@ impl UdpTunnel {
             list,
             table: Mutex::new(FlowTable::new(limits, id.lane())),
             refused: Mutex::default(),
+            over_rate: AtomicU64::new(0),
             opened: Notify::new(),
             silence: Mutex::default(),
         }
@@ -203,8 +207,7 @@ impl UdpTunnel {
         if let Some(hold) = table.permit_of(player)
             && !hold.may_say(packet.len())
         {
-            drop(table);
-            self.drop_packet(DropReason::OverRate);
+            self.over_rate.fetch_add(1, Ordering::Relaxed);
             return true;
         }
         let known = table.on_player_packet(now, player, packet.len());
@@ -412,10 +415,13 @@ impl UdpTunnel {
                 .metrics
                 .dropped(&self.labels, DropReason::Denied.as_str(), count);
         }
-        let abandoned = self.table().take_abandoned();
-        self.context
-            .metrics
-            .dropped(&self.labels, DropReason::Incomplete.as_str(), abandoned);
+        let lost = [
+            (DropReason::OverRate, self.over_rate.swap(0, Ordering::Relaxed)),
+            (DropReason::Incomplete, self.table().take_abandoned()),
+        ];
+        for (reason, count) in lost {
+            self.context.metrics.dropped(&self.labels, reason.as_str(), count);
+        }
     }
 
     fn tell(&self, flow: FlowId, kind: Kind) {

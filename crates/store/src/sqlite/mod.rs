@@ -36,7 +36,6 @@ use row::Columns;
 /// Longer than any transaction of ours on a slow disk; short enough that a stuck process becomes a message and not a hang.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The name of the file in the data directory.
 /// The name of the directory's file in the data directory.
 pub const FILE: &str = "directory.sqlite3";
 
