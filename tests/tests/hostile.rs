@@ -178,6 +178,19 @@ async fn garbage_on_the_control_stream_is_a_violation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_that_sends_datagrams_first_keeps_no_memory_with_them() {
+    let mut bystander = Bystander::new().await;
+    let rogue = Rogue::connect(&bystander.lab.invite("rogue")).await;
+    for seed in 0..100 {
+        // It may be closed before the last.
+        let _ = rogue.connection.send_datagram(noise(1_000, seed).into());
+    }
+    assert_eq!(rogue.closed().await, CloseCode::Violation);
+    bystander.counted("unexpected_message").await;
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_says_nothing_is_closed_in_time() {
     let lab = Lab::with(|config| config.links.handshake_timeout = Duration::from_millis(300)).await;
     let rogue = Rogue::connect(&lab.invite("rogue")).await;

@@ -91,7 +91,17 @@ impl Reception {
             Some(connection) => connection,
             None => return self.context.metrics.handshake("lost"),
         };
-        let greeted = tokio::time::timeout_at(deadline, self.greet(&connection)).await;
+        let greeted = async {
+            tokio::select! {
+                greeted = self.greet(&connection) => greeted,
+                // Nobody has anything to say in datagrams yet, and they would wait in memory.
+                early = connection.read_datagram() => Err(match early {
+                    Ok(_) => Failure::Violation(Violation::UnexpectedMessage),
+                    Err(_) => Failure::Lost,
+                }),
+            }
+        };
+        let greeted = tokio::time::timeout_at(deadline, greeted).await;
         let failure = match greeted.unwrap_or(Err(Failure::Timeout)) {
             Ok((offered, reader, writer)) => {
                 let carriage = Carriage {
