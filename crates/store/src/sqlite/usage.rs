@@ -8,8 +8,17 @@ use spawnpoint_proto::{NameError, Protocol};
 use super::row::bad;
 use crate::{Day, HostId, Result, StoreError, Usage};
 
-/// Adds what was used since the last time; a host that is gone uses nothing.
+/// Days that are kept: two years, so that a month can be held against that of the year before.
+const KEPT: u32 = 730;
+
+/// Adds what was used since the last time; a host that is gone uses nothing. What is too old goes.
 pub(super) fn add(transaction: &Transaction<'_>, usage: &[Usage]) -> rusqlite::Result<()> {
+    if let Some(newest) = usage.iter().map(|used| used.day.0).max() {
+        let first = newest.saturating_sub(KEPT);
+        transaction
+            .prepare_cached("DELETE FROM usage WHERE day < ?")?
+            .execute([first])?;
+    }
     let mut insert = transaction.prepare_cached(
         "INSERT INTO usage (host, tunnel, protocol, day, sessions, peak, up, down)
          SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM hosts WHERE id = ?1

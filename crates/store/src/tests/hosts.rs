@@ -414,6 +414,14 @@ fn usage_adds_up_by_day_and_its_peak_is_the_highest() {
         (4, 3, 200, 2_000)
     );
     assert_eq!(store.usage(Day(12), Day(99)).unwrap(), []);
+    store.add_usage(&[used(desk, 741, 1)]).unwrap();
+    let kept: Vec<Day> = store
+        .usage(Day(0), Day(999))
+        .unwrap()
+        .iter()
+        .map(|used| used.day)
+        .collect();
+    assert_eq!(kept, [Day(11), Day(741)], "two years are kept");
 }
 
 #[test]
