@@ -123,7 +123,6 @@ pub(crate) async fn carry(
     entry.session.set_socket(&socket);
     drop(socket);
     if !visitor.said.is_empty() {
-        tunnel.bytes[0].inc_by(visitor.said.len() as u64);
         entry.session.begin_with(visitor.said.clone());
     }
     if tokio::time::timeout(entry.link.patience, open(&entry)).await.is_err() {
@@ -145,6 +144,7 @@ pub(crate) async fn carry(
         return;
     }
     let before = [visitor.said.len() as u64, 0];
+    tunnel.bytes[0].inc_by(before[0]);
     carry_on(tunnel, entry, visitor, game, seat, before).await;
 }
 
