@@ -22,6 +22,9 @@ use state::{FORMAT, Handed, HandedPort};
 /// Players' tasks come to rest at their next wait.
 const REST_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long players at rest wait for the directory.
+const USAGE_DEADLINE: Duration = Duration::from_millis(500);
+
 /// What the agents' farewells may take to leave.
 const FAREWELL: Duration = Duration::from_millis(20);
 
@@ -69,8 +72,8 @@ impl Relay {
             buried,
             mut descriptors,
         } = resting.map_err(|_| too_slow())?.ok_or_else(too_slow)?;
-        // The successor reads what was used so far.
-        usage::take_over(&self.context).await;
+        // The successor reads what was used so far. A disk that is slow now keeps the players waiting no longer.
+        let _ = tokio::time::timeout(USAGE_DEADLINE, usage::take_over(&self.context)).await;
         let handed = Handed {
             format: FORMAT,
             software: SOFTWARE.to_owned(),
