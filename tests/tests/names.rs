@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_core::grant::Grant;
@@ -16,7 +17,7 @@ use spawnpoint_relay::office::GrantChange;
 use spawnpoint_sniff::minecraft::Next;
 use spawnpoint_tests::java::{self, Server};
 use spawnpoint_tests::path::Path;
-use spawnpoint_tests::{Host, Lab, free_ports, loopback, origins, soon};
+use spawnpoint_tests::{Host, Lab, free_ports, loopback, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -269,6 +270,49 @@ async fn a_site_is_found_by_its_host_header() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_spells_a_hello_out_for_ever_is_cut_off_in_time_and_holds_nobody_up() {
+    let (mut lab, shared) = lab(Dialect::Http).await;
+    let origin = origins::echo().await;
+    let host = lab.host("desk", &[&format!("http:{origin}")]).await;
+    host.public("http").await;
+    lab.reconfigure(|config| config.players.hello_timeout = Duration::from_millis(500));
+    let crowd: Vec<_> = (0..20)
+        .map(|number| {
+            tokio::spawn(async move {
+                let (mut reader, mut writer) = TcpStream::connect(shared).await.unwrap().into_split();
+                let mut pace = tokio::time::interval(Duration::from_millis(20));
+                let spelled = async {
+                    for letter in b"GET / HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x')) {
+                        pace.tick().await;
+                        // Half of them never say a word.
+                        if number % 2 == 0 && writer.write_all(&[*letter]).await.is_err() {
+                            break;
+                        }
+                    }
+                };
+                let cut = async { while let Ok(1..) = reader.read(&mut [0; 64]).await {} };
+                tokio::select! {
+                    () = cut => {}
+                    () = spelled => {}
+                }
+            })
+        })
+        .collect();
+    let request = b"GET / HTTP/1.1\r\nHost: desk.play.example.org\r\n\r\n";
+    let mut player = TcpStream::connect(shared).await.unwrap();
+    player.write_all(request).await.unwrap();
+    let mut heard = vec![0; request.len()];
+    soon("an answer beside them", player.read_exact(&mut heard))
+        .await
+        .unwrap();
+    for loris in crowd {
+        soon("everybody is cut off", loris).await.unwrap();
+    }
+    let denied = r#"relay_players_denied_total{reason="hello_timeout"}"#;
+    until("each is counted", || lab.metric(denied) >= 20.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_scanner_costs_the_home_line_nothing() {
     let (lab, shared) = lab(Dialect::Minecraft).await;
     let server = Server::start("quiet").await;
@@ -396,11 +440,7 @@ async fn two_quic_servers_on_one_port_are_told_apart_by_their_hellos() {
         connection.close(0u32.into(), b"");
     }
     let nobody = client.connect(shared, "nobody.play.example.org").unwrap();
-    assert!(
-        tokio::time::timeout(std::time::Duration::from_millis(300), nobody)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(300), nobody).await.is_err());
     assert!(lab.metric(r#"relay_players_denied_total{reason="unknown_name"}"#) >= 1.0);
 }
 
