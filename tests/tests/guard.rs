@@ -160,9 +160,13 @@ async fn changed_limits_are_live_and_whoever_plays_goes_on() {
     }
 }
 
+/// What asks the server for a download.
+const FETCH: [u8; 5] = *b"fetch";
+
 /// A player who takes all that comes from `public`; the bytes so far.
 async fn download(public: SocketAddr) -> (tokio::task::JoinHandle<()>, Arc<AtomicU64>) {
     let mut player = TcpStream::connect(public).await.unwrap();
+    player.write_all(&FETCH).await.unwrap();
     let taken = Arc::new(AtomicU64::new(0));
     let count = taken.clone();
     let task = tokio::spawn(async move {
@@ -177,20 +181,15 @@ async fn download(public: SocketAddr) -> (tokio::task::JoinHandle<()>, Arc<Atomi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_keeps_to_its_tunnels_rate_and_a_game_beside_it_does_not_wait() {
     let lab = Lab::with(|config| config.bandwidth.per_tunnel.down = Some(500_000)).await;
-    // One server for both: whoever says something is answered, whoever says nothing gets a download.
+    // One server for both: whoever asks for it gets a download, everybody else is answered.
     let server = origins::tcp(|mut socket| async move {
         let mut word = [0; 5];
         let (mut reader, mut writer) = socket.split();
-        tokio::select! {
-            biased;
-            read = reader.read_exact(&mut word) => {
-                if read.is_ok() && writer.write_all(&word).await.is_ok() {
-                    let _ = tokio::io::copy(&mut reader, &mut writer).await;
-                }
-            }
-            () = tokio::time::sleep(Duration::from_millis(300)) => {
-                let _ = writer.write_all(&noise(1_000_000, 1)).await;
-            }
+        let read = reader.read_exact(&mut word).await;
+        if read.is_ok() && word == FETCH {
+            let _ = writer.write_all(&noise(1_000_000, 1)).await;
+        } else if read.is_ok() && writer.write_all(&word).await.is_ok() {
+            let _ = tokio::io::copy(&mut reader, &mut writer).await;
         }
     })
     .await;
@@ -285,22 +284,27 @@ async fn packets_over_the_rate_are_dropped_by_name_and_only_from_who_sends_too_m
     let is_over = Arc::new(AtomicBool::new(false));
     let stop = is_over.clone();
     let flooding = tokio::spawn(async move {
+        // Timers count whole milliseconds.
+        let mut pace = tokio::time::interval(Duration::from_millis(1));
         while !stop.load(Ordering::Relaxed) {
-            let _ = flood.send(&[0; 100]).await;
-            tokio::time::sleep(Duration::from_micros(200)).await;
+            pace.tick().await;
+            for _ in 0..5 {
+                let _ = flood.send(&[0; 100]).await;
+            }
         }
     });
     let dropped = r#"relay_datagrams_dropped_total{host="desk",tunnel="game",reason="over_rate"}"#;
     until("the flood is cut down", || lab.metric(dropped) > 100.0).await;
     // Ten a second: less than half of the rate.
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
     for number in 0..20u8 {
+        pace.tick().await;
         game.send(&[number]).await.unwrap();
         let mut answer = [0; 1];
         soon("a player within its share is answered", game.recv(&mut answer))
             .await
             .unwrap();
         assert_eq!(answer, [number]);
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     is_over.store(true, Ordering::Relaxed);
     flooding.await.unwrap();
@@ -607,15 +611,10 @@ async fn what_happened_is_written_down_with_who_and_when() {
     assert!(comes_from([127, 0, 12, 2], public).await.is_none());
     lab.office().revoke(&"attic".parse().unwrap()).unwrap();
     // What the operator did is taken over within a second, refusals are told together every ten.
-    soon("it is written down", async {
-        let path = lab.data_dir().join("audit.jsonl");
-        loop {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            if text.contains("limit_hit") && text.contains("revoked") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let path = lab.data_dir().join("audit.jsonl");
+    until("it is written down", || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.contains("limit_hit") && text.contains("revoked")
     })
     .await;
     lab.stop().await;

@@ -83,6 +83,13 @@ impl Rogue {
         self.say(&wire).await;
     }
 
+    /// Says the hello of the agent that has this invite, and is welcomed.
+    async fn is_welcomed(&mut self, invite: &Invite) {
+        let token = invite.token.clone();
+        self.hello(|hello| hello.token = Some(token)).await;
+        assert!(matches!(self.answer().await, Message::Welcome(_)));
+    }
+
     async fn answer(&mut self) -> Message {
         let mut buffer = BytesMut::new();
         loop {
@@ -242,9 +249,7 @@ async fn a_welcomed_agent_that_breaks_the_protocol_loses_its_link_and_nobody_els
     let mut bystander = Bystander::new().await;
     let invite = bystander.lab.invite("rogue");
     let mut rogue = Rogue::connect(&invite).await;
-    let token = invite.token.clone();
-    rogue.hello(|hello| hello.token = Some(token)).await;
-    assert!(matches!(rogue.answer().await, Message::Welcome(_)));
+    rogue.is_welcomed(&invite).await;
     // A kind that nobody knows yet is answered politely, and datagrams of flows that never were are passed over.
     let mut wire = BytesMut::new();
     Frame {
@@ -321,9 +326,7 @@ async fn packets_from_a_made_up_address_do_not_lock_its_owner_out() {
             .unwrap();
     }
     let mut real = Rogue::connect_from(owner, &invite).await.expect("the owner gets in");
-    let token = invite.token.clone();
-    real.hello(|hello| hello.token = Some(token)).await;
-    assert!(matches!(real.answer().await, Message::Welcome(_)));
+    real.is_welcomed(&invite).await;
     bystander.is_undisturbed().await;
 }
 
@@ -332,9 +335,7 @@ async fn an_agent_that_asks_without_end_loses_its_link() {
     let mut bystander = Bystander::new().await;
     let invite = bystander.lab.invite("rogue");
     let mut rogue = Rogue::connect(&invite).await;
-    let token = invite.token.clone();
-    rogue.hello(|hello| hello.token = Some(token)).await;
-    assert!(matches!(rogue.answer().await, Message::Welcome(_)));
+    rogue.is_welcomed(&invite).await;
     let mut wire = BytesMut::new();
     let remove = TunnelRemove {
         name: "none".parse().unwrap(),
@@ -395,9 +396,7 @@ async fn whoever_tries_tokens_is_locked_out_and_nobody_else() {
     assert_eq!(bans[0].1.prefix.to_string(), "127.0.7.1/32");
     assert_eq!(bans[0].1.reason, "failed_token");
     let mut real = Rogue::connect_from(local(2), &invite).await.unwrap();
-    let token = invite.token.clone();
-    real.hello(|hello| hello.token = Some(token)).await;
-    assert!(matches!(real.answer().await, Message::Welcome(_)));
+    real.is_welcomed(&invite).await;
     bystander.is_undisturbed().await;
 }
 

@@ -30,12 +30,10 @@ struct User {
     since: Time,
 }
 
-fn run(rate: u64, habits: &[Habit], lasts: Duration) -> Vec<User> {
-    let mut line = FairRate::new(Some(rate));
-    let mut users: Vec<User> = habits
-        .iter()
-        .map(|habit| User {
-            habit: *habit,
+impl User {
+    fn new(habit: Habit) -> Self {
+        Self {
+            habit,
             share: Share::default(),
             ticket: None,
             next: Time::ZERO,
@@ -43,8 +41,13 @@ fn run(rate: u64, habits: &[Habit], lasts: Duration) -> Vec<User> {
             dropped: 0,
             waits: Vec::new(),
             since: Time::ZERO,
-        })
-        .collect();
+        }
+    }
+}
+
+fn run(rate: u64, habits: &[Habit], lasts: Duration) -> Vec<User> {
+    let mut line = FairRate::new(Some(rate));
+    let mut users: Vec<User> = habits.iter().map(|habit| User::new(*habit)).collect();
     let mut now = Time::ZERO;
     while now < Time::ZERO + lasts {
         now = now + STEP;
@@ -181,16 +184,7 @@ fn streams_and_packets_share_one_rate() {
 #[test]
 fn a_newcomer_gets_its_share_at_once_and_nobody_starves() {
     let mut line = FairRate::new(Some(1_000_000));
-    let user = || User {
-        habit: Habit::Greedy(20_000),
-        share: Share::default(),
-        ticket: None,
-        next: Time::ZERO,
-        moved: 0,
-        dropped: 0,
-        waits: Vec::new(),
-        since: Time::ZERO,
-    };
+    let user = || User::new(Habit::Greedy(20_000));
     let (mut old, mut new, mut now) = (user(), user(), Time::ZERO);
     let mut go_on = |now: &mut Time, users: &mut [&mut User], lasts: Duration| {
         let end = *now + lasts;
