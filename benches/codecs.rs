@@ -81,6 +81,7 @@ fn control_messages(criterion: &mut Criterion) {
         window: None,
         repairs: Some(true),
         downlink: None,
+        more: None,
     });
     let reply = Message::TunnelReply(TunnelReply {
         name: "minecraft".parse().unwrap(),

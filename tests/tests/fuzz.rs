@@ -383,6 +383,7 @@ fn control_messages_of_both_sides() {
         window: Some(2 << 20),
         repairs: Some(true),
         downlink: Some(1_000_000),
+        more: Some(2),
         proof: Some(prove(&token, &[4; 32])),
     };
     let reply = control::TunnelReply {

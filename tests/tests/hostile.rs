@@ -14,7 +14,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use spawnpoint_core::token::{SecretHash, prove};
 use spawnpoint_ops::Event;
 use spawnpoint_proto::control::{Hello, Message, Reject, TunnelRemove};
-use spawnpoint_proto::frame::{Frame, MAX_FRAME};
+use spawnpoint_proto::frame::{Frame, MAX_FRAME, MAX_HELLO};
 use spawnpoint_proto::{AgentId, CloseCode, Invite, RejectCode, Token, TokenProof};
 use spawnpoint_tests::{Lab, loopback, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,6 +76,7 @@ impl Rogue {
             window: None,
             repairs: None,
             downlink: None,
+            more: None,
         };
         change(&mut hello);
         let mut wire = BytesMut::new();
@@ -167,6 +168,59 @@ async fn an_oversize_frame_is_told_before_it_is_read() {
     assert_eq!(rogue.closed().await, CloseCode::Violation);
     bystander.counted("oversize_frame").await;
     bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_says_four_kilobytes_and_no_more() {
+    let bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    // A frame that may be, whose end never comes, and as much behind it as the relay takes.
+    let mut rogue = Rogue::connect(&invite).await;
+    let mut wire = BytesMut::new();
+    wire.put_u32(MAX_HELLO as u32);
+    wire.extend_from_slice(&noise(1 << 20, 5));
+    let taken = tokio::time::timeout(Duration::from_millis(300), async {
+        let mut taken = 0;
+        while let Ok(piece) = rogue.send.write(&wire[taken..]).await {
+            taken += piece;
+        }
+        taken
+    });
+    // It is read to its length and is no message; whatever the relay has taken of the rest, QUIC had let it send.
+    assert!(
+        taken.await.is_ok_and(|taken| taken < 4 * MAX_HELLO),
+        "taken without end"
+    );
+    assert_eq!(rogue.closed().await, CloseCode::Violation);
+    let mut rogue = Rogue::connect(&invite).await;
+    rogue.say(&(MAX_HELLO as u32 + 1).to_be_bytes()).await;
+    assert_eq!(rogue.closed().await, CloseCode::Violation);
+    bystander.counted("oversize_frame").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_hello_announces_is_heard_of_agents_that_are_known_and_in_time() {
+    let bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let mut stranger = Rogue::connect(&invite).await;
+    stranger.hello(|hello| hello.more = Some(200)).await;
+    assert!(
+        matches!(stranger.answer().await, Message::Reject(_)),
+        "rejected at once"
+    );
+    let token = invite.token.clone();
+    let mut slow = Rogue::connect(&invite).await;
+    slow.hello(|hello| (hello.token, hello.more) = (Some(token), Some(200)))
+        .await;
+    assert_eq!(slow.closed().await, CloseCode::Timeout);
+    bystander.counted("handshake_timeout").await;
+    let token = invite.token.clone();
+    let mut endless = Rogue::connect(&invite).await;
+    endless
+        .hello(|hello| (hello.token, hello.more) = (Some(token), Some(u32::MAX)))
+        .await;
+    assert_eq!(endless.closed().await, CloseCode::Violation);
+    bystander.counted("too_many_items").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

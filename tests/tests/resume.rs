@@ -14,7 +14,7 @@ use spawnpoint_net::Channel;
 use spawnpoint_ops::Event;
 use spawnpoint_proto::Invite;
 use spawnpoint_tests::path::Path;
-use spawnpoint_tests::{Heard, Host, Lab, java, noise, origins, soon};
+use spawnpoint_tests::{Heard, Host, Lab, free_ports, java, noise, origins, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
@@ -101,6 +101,40 @@ async fn what_is_said_in_the_dark_arrives_whole() {
     assert_eq!((resumed(&lab.heard).await, resumed(&host.heard).await), (1, 1));
     assert!(lab.metric("relay_sessions_resumed_total") >= 1.0);
     assert!(lab.metric("relay_session_pause_seconds_count") >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_with_more_tunnels_and_players_than_a_hello_holds_goes_on_whole() {
+    let lab = Lab::with(|config| {
+        config.players.ports = free_ports(80);
+        config.links.max_tunnels_per_host = 80;
+    })
+    .await;
+    let echo = origins::echo().await;
+    // A hello holds 4 KiB: some 60 tunnels without players, or some 300 players without tunnels.
+    let tunnels: Vec<String> = (0..80)
+        .map(|at| format!("a-server-with-a-long-name-{at}=tcp:{echo}"))
+        .collect();
+    let tunnels: Vec<&str> = tunnels.iter().map(String::as_str).collect();
+    let (path, host, _) = over_a_path(&lab, &tunnels).await;
+    let first = host.public("a-server-with-a-long-name-0").await;
+    let last = host.public("a-server-with-a-long-name-79").await;
+    let mut players = Vec::new();
+    for _ in 0..150 {
+        players.extend([play(first).await, play(last).await]);
+    }
+    path.set_dark(true);
+    parked(&lab.heard).await;
+    parked(&host.heard).await;
+    path.set_dark(false);
+    assert_eq!((resumed(&lab.heard).await, resumed(&host.heard).await), (300, 300));
+    for player in &mut players {
+        echoed(player, b"still here").await;
+    }
+    assert_eq!(
+        host.heard.count(|event| matches!(event, Event::TunnelRefused { .. })),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -257,7 +257,6 @@ async fn introduce(
 ) -> Result<(Box<Welcome>, Carriage), LinkEnd> {
     let (send, recv) = connection.open_bi().await.map_err(|error| closed(&error))?;
     let (mut reader, mut writer) = (ControlReader::new(recv, MAX_FRAME), ControlWriter::new(send));
-    let (resume, more) = link.and_then(Link::ask_to_resume).unzip();
     let binding = spawnpoint_net::binding(connection).map_err(|error| LinkEnd::lost(error.to_string()))?;
     let hello = Hello {
         versions: VERSIONS.to_vec(),
@@ -266,17 +265,27 @@ async fn introduce(
         agent: around.agent,
         software: SOFTWARE.to_owned(),
         tunnels: wanted.iter().map(request).collect(),
-        resume,
+        resume: link.and_then(Link::ask_to_resume),
         window: Some(around.settings.transport.stream_window),
         repairs: Some(around.settings.transport.repair),
         downlink: around.settings.line.downlink,
+        more: None,
     };
-    let (frame, introduced) = Introduced::new(hello);
-    writer.frame(&frame).await?;
-    for further in more.unwrap_or_default().chunks(1024) {
-        writer.messages(further).await?;
-    }
-    let answer = introduced.on_frame(&reader.frame().await?);
+    let (messages, introduced) = Introduced::new(hello);
+    let answer = {
+        let (say, hear) = (writer.messages(&messages), reader.frame());
+        tokio::pin!(hear);
+        // Who is turned away cannot say more than the hello.
+        tokio::select! {
+            biased;
+            answer = &mut hear => answer?,
+            said = say => {
+                said?;
+                hear.await?
+            }
+        }
+    };
+    let answer = introduced.on_frame(&answer);
     match answer.map_err(|violation| LinkEnd::from(ControlError::from(violation)))? {
         Answer::Welcome(welcome) => {
             let connection = connection.clone();

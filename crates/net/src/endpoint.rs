@@ -15,6 +15,7 @@ use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
 use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
 use quinn_proto::HashedConnectionIdGenerator;
 use spawnpoint_core::tuning::{Congestion, Tuning};
+use spawnpoint_proto::frame::MAX_HELLO;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::congestion::PathControl;
@@ -29,8 +30,8 @@ const DATAGRAM_RECEIVE_BUFFER: usize = 1024 * 1024;
 /// Bytes on the way to one peer at once: 100 Mbit/s over 5 s, or the full windows of thirty bulk streams.
 const MAX_UNACKNOWLEDGED: u64 = 64 * 1024 * 1024;
 
-/// Bytes that an agent may send before it is welcomed.
-const STRANGER_WINDOW: u32 = 32 * 1024;
+/// Bytes that an agent may send before it is known: a hello with its length.
+const STRANGER_WINDOW: u32 = MAX_HELLO as u32 + 4;
 
 /// Packets that the peer need not acknowledge at once, while there are more of them.
 const PACKETS_UNACKNOWLEDGED: u32 = 4;

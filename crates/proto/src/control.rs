@@ -46,9 +46,6 @@ pub const MAX_TEXT: usize = 180;
 /// The most sessions that one message may name.
 pub const MAX_SESSIONS: usize = 2048;
 
-/// The most sessions that a hello names itself, since it comes from a peer who is not known yet.
-pub const MAX_HELLO_SESSIONS: usize = 256;
-
 /// The largest window that a peer may claim; its other end keeps as much for each session.
 pub const MAX_WINDOW: u32 = 16 << 20;
 
@@ -74,7 +71,7 @@ pub struct Hello {
     /// The agent's software and its version, for the relay's log.
     #[n(3)]
     pub software: String,
-    /// The tunnels that the agent wants open.
+    /// The tunnels that the agent wants open, as far as they fit into [`MAX_HELLO`](crate::frame::MAX_HELLO) bytes.
     #[n(4)]
     pub tunnels: Vec<TunnelRequest>,
     /// The link to take up again, if the agent had one.
@@ -92,6 +89,9 @@ pub struct Hello {
     /// That the agent has the host's token, for this connection alone.
     #[n(9)]
     pub proof: Option<TokenProof>,
+    /// How many [`TunnelAdd`](Message::TunnelAdd) messages with further tunnels follow the hello at once.
+    #[n(10)]
+    pub more: Option<u32>,
 }
 
 /// Which link an agent wants to go on with.
@@ -104,10 +104,10 @@ pub struct ResumeLink {
     /// The ticket of the welcome that made it.
     #[n(1)]
     pub ticket: Ticket,
-    /// Where the sessions of the link stand at the agent; the first [`MAX_HELLO_SESSIONS`] of them.
+    /// Where the sessions of the link stand at the agent, as far as they fit into the hello.
     #[n(2)]
     pub sessions: Vec<Delivered>,
-    /// How many [`Delivered`] messages with further sessions follow the hello at once.
+    /// How many [`Delivered`] messages with further sessions follow the hello and its further tunnels at once.
     #[n(3)]
     pub more: Option<u32>,
 }

@@ -16,7 +16,7 @@ use crate::Violation;
 pub const MAX_FRAME: usize = 64 * 1024;
 
 /// The largest frame after its length field, in bytes, from a peer that has not shown a token.
-pub const MAX_HELLO: usize = 32 * 1024;
+pub const MAX_HELLO: usize = 4 * 1024;
 
 const LENGTH: usize = 4;
 const KIND: usize = 2;
@@ -31,12 +31,17 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Its bytes after the length field.
+    pub const fn length(&self) -> usize {
+        KIND + self.body.len()
+    }
+
     /// Appends the frame to `out`.
     ///
     /// # Panics
     /// If the body is longer than [`MAX_FRAME`] allows; our own messages are bounded far below.
     pub fn encode(&self, out: &mut BytesMut) {
-        let length = KIND + self.body.len();
+        let length = self.length();
         assert!(length <= MAX_FRAME, "own control message of {length} bytes");
         out.reserve(LENGTH + length);
         out.put_u32(length as u32);

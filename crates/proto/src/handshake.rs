@@ -4,10 +4,13 @@
 //! agent  Introduced --(Welcome)--> Accepted            relay  Awaiting --(Hello)--> Offered --accept()--> Welcome on the wire
 //!            `-------(Reject)----> Rejected                       `--(anything else)--> Violation   `--reject()--> Reject on the wire
 //! ```
-//! Each step consumes the one before. Nothing here knows tokens, hosts or tunnels.
+//! Each step consumes the one before. A hello comes from a peer who is not known yet and is small: tunnels and sessions that do not fit follow it in messages of
+//! their own, which the relay reads once it knows the agent. Nothing here knows tokens, hosts or tunnels.
 
-use crate::control::{Hello, Message, Reject, Welcome};
-use crate::frame::Frame;
+use minicbor::Encode;
+
+use crate::control::{Hello, MAX_RESUMED, MAX_TUNNELS, Message, Reject, Welcome};
+use crate::frame::{Frame, MAX_HELLO};
 use crate::{RejectCode, TunnelName, VERSIONS, Violation};
 
 /// The agent's side after its hello was sent.
@@ -27,13 +30,13 @@ pub enum Answer {
 }
 
 impl Introduced {
-    /// The first step of an agent: the frame to send, and the state to wait in.
-    pub fn new(hello: Hello) -> (Frame, Self) {
+    /// The first step of an agent: the messages to send, a hello and what does not fit into it, and the state to wait in.
+    pub fn new(hello: Hello) -> (Vec<Message>, Self) {
         let state = Self {
             versions: hello.versions.clone(),
             asked: hello.tunnels.iter().map(|tunnel| tunnel.name.clone()).collect(),
         };
-        (Message::Hello(hello).to_frame(), state)
+        (split(hello), state)
     }
 
     /// Takes the relay's first frame.
@@ -56,6 +59,50 @@ impl Introduced {
     }
 }
 
+/// The hello as it fits into [`MAX_HELLO`] bytes, and the messages that complete it.
+fn split(mut hello: Hello) -> Vec<Message> {
+    let mut tunnels = std::mem::take(&mut hello.tunnels);
+    let mut sessions = hello
+        .resume
+        .as_mut()
+        .map(|resume| std::mem::take(&mut resume.sessions))
+        .unwrap_or_default();
+    // As long as they can be, while it is reckoned what else fits.
+    hello.more = Some(u32::MAX);
+    if let Some(resume) = &mut hello.resume {
+        resume.more = Some(u32::MAX);
+    }
+    let bare = Message::Hello(hello.clone()).to_frame().length();
+    let mut room = MAX_HELLO.saturating_sub(bare + LIST_LENGTHS);
+    let more_tunnels = tunnels.split_off(fitting(&tunnels, &mut room));
+    let more_sessions = sessions.split_off(fitting(&sessions, &mut room));
+    (hello.tunnels, hello.more) = (tunnels, Some(more_tunnels.len() as u32));
+    if let Some(resume) = &mut hello.resume {
+        (resume.sessions, resume.more) = (sessions, Some(more_sessions.len() as u32));
+    }
+    let more_tunnels = more_tunnels.into_iter().map(Message::TunnelAdd);
+    let more_sessions = more_sessions.into_iter().map(Message::Delivered);
+    std::iter::once(Message::Hello(hello))
+        .chain(more_tunnels)
+        .chain(more_sessions)
+        .collect()
+}
+
+/// Bytes by which two lists that are not empty have longer lengths than two that are.
+const LIST_LENGTHS: usize = 8;
+
+/// How many of `items` fit into `room`, of which they take their part.
+fn fitting<T: Encode<()>>(items: &[T], room: &mut usize) -> usize {
+    let fits = |item: &&T| {
+        let left = minicbor::to_vec(item)
+            .ok()
+            .and_then(|bytes| room.checked_sub(bytes.len()));
+        *room = left.unwrap_or(*room);
+        left.is_some()
+    };
+    items.iter().take_while(fits).count()
+}
+
 /// The relay's side before the hello.
 #[derive(Debug, Default)]
 pub struct Awaiting(());
@@ -66,13 +113,16 @@ pub struct Awaiting(());
 pub struct Offered {
     hello: Hello,
     version: Option<u16>,
+    /// Tunnels and sessions that are still to follow.
+    to_come: (usize, usize),
 }
 
 impl Awaiting {
     /// Takes the agent's first frame.
     ///
     /// # Errors
-    /// [`Violation::UnexpectedMessage`] for anything but a hello, and the violations of decoding one.
+    /// [`Violation::UnexpectedMessage`] for anything but a hello, [`Violation::TooManyItems`] for one with more tunnels or sessions to follow than a link can
+    /// have, and the violations of decoding one.
     pub fn on_frame(self, frame: &Frame) -> Result<Offered, Violation> {
         match Message::from_frame(frame)? {
             Message::Hello(hello) => {
@@ -80,7 +130,19 @@ impl Awaiting {
                     .iter()
                     .copied()
                     .find(|version| hello.versions.contains(version));
-                Ok(Offered { hello, version })
+                let more = |count: Option<u32>| count.unwrap_or(0) as usize;
+                let to_come = (
+                    more(hello.more),
+                    more(hello.resume.as_ref().and_then(|resume| resume.more)),
+                );
+                if to_come.0 + hello.tunnels.len() > MAX_TUNNELS || to_come.1 > MAX_RESUMED {
+                    return Err(Violation::TooManyItems);
+                }
+                Ok(Offered {
+                    hello,
+                    version,
+                    to_come,
+                })
             }
             _ => Err(Violation::UnexpectedMessage),
         }
@@ -107,6 +169,30 @@ impl Offered {
         })
     }
 
+    /// Whether nothing of the hello is still to follow.
+    pub const fn is_complete(&self) -> bool {
+        matches!(self.to_come, (0, 0))
+    }
+
+    /// Takes the next frame of what follows the hello.
+    ///
+    /// # Errors
+    /// [`Violation::UnexpectedMessage`] for anything but the next tunnel or session, and the violations of decoding it.
+    pub fn on_frame(&mut self, frame: &Frame) -> Result<(), Violation> {
+        match (Message::from_frame(frame)?, &mut self.to_come, &mut self.hello.resume) {
+            (Message::TunnelAdd(request), (tunnels @ 1.., _), _) => {
+                *tunnels -= 1;
+                self.hello.tunnels.push(request);
+            }
+            (Message::Delivered(delivered), (0, sessions @ 1..), Some(resume)) => {
+                *sessions -= 1;
+                resume.sessions.push(delivered);
+            }
+            _ => return Err(Violation::UnexpectedMessage),
+        }
+        Ok(())
+    }
+
     /// Lets the agent in: the frame to send, and the hello to act on.
     pub fn accept(self, welcome: Welcome) -> (Frame, Hello) {
         (Message::Welcome(welcome).to_frame(), self.hello)
@@ -122,8 +208,25 @@ impl Offered {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::control::GoAway;
-    use crate::{AgentId, LinkId, Token};
+    use crate::control::{Delivered, GoAway, ResumeLink, TunnelReply, TunnelRequest};
+    use crate::{AgentId, LinkId, Protocol, SessionId, Ticket, Token};
+
+    /// A tunnel with so many bytes of words.
+    fn request(name: &str, words: usize) -> TunnelRequest {
+        TunnelRequest {
+            name: name.parse().unwrap(),
+            protocol: Protocol::Tcp,
+            public_port: None,
+            preferred_port: None,
+            game: None,
+            redundancy: None,
+            speaks: None,
+            names: None,
+            away: Some("w".repeat(words)),
+            beside: None,
+            needs: None,
+        }
+    }
 
     fn hello(versions: &[u16]) -> Hello {
         Hello {
@@ -137,6 +240,7 @@ mod tests {
             window: None,
             repairs: None,
             downlink: None,
+            more: None,
         }
     }
 
@@ -157,8 +261,8 @@ mod tests {
 
     #[test]
     fn both_sides_meet_at_the_best_common_version() {
-        let (frame, agent) = Introduced::new(hello(&[9, 1]));
-        let offered = Awaiting::default().on_frame(&frame).unwrap();
+        let (said, agent) = Introduced::new(hello(&[9, 1]));
+        let offered = Awaiting::default().on_frame(&said[0].to_frame()).unwrap();
         let version = offered.version().unwrap();
         let (frame, _) = offered.accept(welcome(version));
         let Answer::Welcome(welcome) = agent.on_frame(&frame).unwrap() else {
@@ -169,8 +273,8 @@ mod tests {
 
     #[test]
     fn an_agent_of_another_version_is_told_both_sides_versions() {
-        let (frame, agent) = Introduced::new(hello(&[9]));
-        let offered = Awaiting::default().on_frame(&frame).unwrap();
+        let (said, agent) = Introduced::new(hello(&[9]));
+        let offered = Awaiting::default().on_frame(&said[0].to_frame()).unwrap();
         let reject = offered.version().unwrap_err();
         let Answer::Rejected(seen) = agent.on_frame(&offered.reject(reject)).unwrap() else {
             panic!("not rejected")
@@ -195,6 +299,82 @@ mod tests {
         let (_, agent) = Introduced::new(hello(&[9]));
         let frame = Message::Welcome(welcome(1)).to_frame();
         assert_eq!(agent.on_frame(&frame).unwrap_err(), Violation::UnexpectedMessage);
+    }
+
+    #[test]
+    fn a_hello_that_does_not_fit_is_completed_by_what_follows_it() {
+        let tunnels = (0..MAX_TUNNELS).map(|number| request(&format!("tunnel-{number}"), 300));
+        let sessions = (0..5_000).map(|number| Delivered {
+            session: SessionId(u64::MAX - number),
+            offset: number,
+        });
+        for (tunnel_count, session_count) in [(0, 0), (1, 0), (3, 5_000), (MAX_TUNNELS, 0), (MAX_TUNNELS, 5_000)] {
+            let tunnels: Vec<_> = tunnels.clone().take(tunnel_count).collect();
+            let sessions: Vec<_> = sessions.clone().take(session_count).collect();
+            let mut whole = hello(&[1]);
+            whole.tunnels.clone_from(&tunnels);
+            whole.resume = Some(ResumeLink {
+                link: LinkId([3; 16]),
+                ticket: Ticket::new([4; 32]),
+                sessions: sessions.clone(),
+                more: None,
+            });
+            let (said, agent) = Introduced::new(whole);
+            let first = said[0].to_frame();
+            assert!(first.length() <= MAX_HELLO, "{} bytes", first.length());
+            let mut offered = Awaiting::default().on_frame(&first).unwrap();
+            for message in &said[1..] {
+                assert!(!offered.is_complete());
+                offered.on_frame(&message.to_frame()).unwrap();
+            }
+            assert!(offered.is_complete());
+            assert_eq!(offered.hello().tunnels, tunnels);
+            assert_eq!(offered.hello().resume.as_ref().unwrap().sessions, sessions);
+            let refused = |tunnel: &TunnelRequest| TunnelReply {
+                name: tunnel.name.clone(),
+                opened: None,
+                refused: None,
+            };
+            let mut welcome = welcome(1);
+            welcome.tunnels = tunnels.iter().map(refused).collect();
+            let (frame, _) = offered.accept(welcome);
+            assert!(matches!(agent.on_frame(&frame), Ok(Answer::Welcome(_))));
+        }
+    }
+
+    #[test]
+    fn what_follows_a_hello_is_what_it_announced_and_no_more_than_a_link_has() {
+        let announce = |tunnels, sessions| {
+            let mut hello = hello(&[1]);
+            hello.more = Some(tunnels);
+            hello.resume = Some(ResumeLink {
+                link: LinkId([3; 16]),
+                ticket: Ticket::new([4; 32]),
+                sessions: Vec::new(),
+                more: Some(sessions),
+            });
+            Awaiting::default().on_frame(&Message::Hello(hello).to_frame())
+        };
+        let many = MAX_TUNNELS as u32 + 1;
+        assert_eq!(announce(many, 0).unwrap_err(), Violation::TooManyItems);
+        assert_eq!(announce(u32::MAX, u32::MAX).unwrap_err(), Violation::TooManyItems);
+        assert_eq!(
+            announce(0, MAX_RESUMED as u32 + 1).unwrap_err(),
+            Violation::TooManyItems
+        );
+        let tunnel = Message::TunnelAdd(request("game", 1)).to_frame();
+        let session = Message::Delivered(Delivered {
+            session: SessionId(1),
+            offset: 0,
+        });
+        let session = session.to_frame();
+        let mut offered = announce(1, 1).unwrap();
+        assert_eq!(offered.on_frame(&session), Err(Violation::UnexpectedMessage));
+        offered.on_frame(&tunnel).unwrap();
+        assert_eq!(offered.on_frame(&tunnel), Err(Violation::UnexpectedMessage));
+        offered.on_frame(&session).unwrap();
+        assert!(offered.is_complete());
+        assert_eq!(offered.on_frame(&session), Err(Violation::UnexpectedMessage));
     }
 
     #[test]

@@ -27,6 +27,9 @@ use crate::door::Entry;
 use crate::link::{Arrival, Carriage, LinkTask};
 use crate::registry::{Found, Registry};
 
+/// An agent whose tunnels and sessions do not fit into its hello says the rest as fast as it can write.
+const FURTHER_DEADLINE: Duration = Duration::from_secs(2);
+
 /// How long an agent may take to read that it is welcome.
 pub(crate) const WELCOME_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -113,6 +116,11 @@ impl Reception {
             }
             Err(failure) => failure,
         };
+        self.fail(&connection, peer, &failure);
+    }
+
+    /// Closes the connection of an agent that did not get to its welcome.
+    fn fail(&self, connection: &quinn::Connection, peer: SocketAddr, failure: &Failure) {
         let (outcome, code) = match failure {
             Failure::Lost => ("lost", CloseCode::Internal),
             Failure::Timeout => (Violation::HandshakeTimeout.as_str(), CloseCode::Timeout),
@@ -140,7 +148,23 @@ impl Reception {
         Ok((offered, reader, ControlWriter::new(send)))
     }
 
-    async fn decide(&self, offered: Offered, carriage: Carriage, peer: SocketAddr, permit: Permit) {
+    /// Hears what did not fit into the hello of an agent that is known now.
+    async fn hear_out(&self, offered: &mut Offered, carriage: &mut Carriage) -> Result<(), Failure> {
+        carriage.reader.trust();
+        carriage.connection.set_receive_window(quinn::VarInt::MAX);
+        let hear = async {
+            while !offered.is_complete() {
+                let frame = carriage.reader.frame().await?;
+                offered.on_frame(&frame).map_err(Failure::Violation)?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(FURTHER_DEADLINE, hear)
+            .await
+            .unwrap_or(Err(Failure::Timeout))
+    }
+
+    async fn decide(&self, mut offered: Offered, mut carriage: Carriage, peer: SocketAddr, permit: Permit) {
         let decision = match offered.version() {
             Ok(version) => {
                 let known = self.authenticate(&offered, &carriage.connection).await;
@@ -152,6 +176,9 @@ impl Reception {
             Ok(decision) => decision,
             Err(reject) => return self.reject(offered, reject, carriage, peer).await,
         };
+        if let Err(failure) = self.hear_out(&mut offered, &mut carriage).await {
+            return self.fail(&carriage.connection, peer, &failure);
+        }
         self.context.door.welcome(self.context.clock.now(), peer.ip());
         if host.last_seen.is_none() {
             let host = host.name.to_string();
@@ -261,8 +288,6 @@ impl Reception {
         };
         let (frame, _) = offered.accept(welcome);
         self.context.metrics.handshake("accepted");
-        carriage.reader.trust();
-        carriage.connection.set_receive_window(quinn::VarInt::MAX);
         // A write that fails is a connection that is gone, which the link finds out at once and cleans up. One that is cut in the middle must not go on.
         if tokio::time::timeout(WELCOME_DEADLINE, carriage.writer.frame(&frame))
             .await

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use spawnpoint_proto::control::{
-    Delivered, GoAway, Hello, Message, Notice, OpenedTunnel, Refusal, Reject, ResumeLink, TunnelRemove, TunnelReply,
-    TunnelRequest, Unsupported, Welcome,
+    Delivered, GoAway, Hello, MAX_RESUMED, MAX_TUNNELS, Message, Notice, OpenedTunnel, Refusal, Reject, ResumeLink,
+    TunnelRemove, TunnelReply, TunnelRequest, Unsupported, Welcome,
 };
 use spawnpoint_proto::frame::{Frame, MAX_FRAME};
 use spawnpoint_proto::handshake::{Answer, Awaiting, Introduced};
@@ -24,6 +24,7 @@ pub fn simulate_relay(dice: &mut Dice) {
         let said = Message::from_frame(&frame);
         match (Awaiting::default().on_frame(&frame), said) {
             (Ok(offered), Ok(Message::Hello(hello))) => {
+                assert!(!announces_too_much(&hello), "{hello:?}");
                 let common = VERSIONS.iter().find(|version| hello.versions.contains(version));
                 assert_eq!(offered.version().ok(), common.copied(), "{:?}", hello.versions);
                 let answer = match offered.version() {
@@ -33,13 +34,20 @@ pub fn simulate_relay(dice: &mut Dice) {
                 over_the_wire(dice, &answer);
             }
             (Err(violation), Err(malformed)) => assert_eq!(violation, malformed),
-            (Err(violation), Ok(other)) => {
-                assert_eq!(violation, Violation::UnexpectedMessage);
-                assert!(!matches!(other, Message::Hello(_)), "a hello was refused");
+            (Err(violation), Ok(Message::Hello(hello))) => {
+                assert_eq!(violation, Violation::TooManyItems);
+                assert!(announces_too_much(&hello), "a hello was refused");
             }
+            (Err(violation), Ok(_)) => assert_eq!(violation, Violation::UnexpectedMessage),
             (Ok(_), other) => panic!("{other:?} passed for a hello"),
         }
     }
+}
+
+/// Whether more tunnels or sessions are to follow than a link can have.
+fn announces_too_much(hello: &Hello) -> bool {
+    let sessions = hello.resume.as_ref().and_then(|resume| resume.more).unwrap_or(0);
+    hello.more.unwrap_or(0) as usize + hello.tunnels.len() > MAX_TUNNELS || sessions as usize > MAX_RESUMED
 }
 
 /// An agent meets first answers, most of them almost right.
@@ -163,7 +171,7 @@ fn hello(dice: &mut Dice) -> Hello {
         link: LinkId([7; 16]),
         ticket: Ticket::new([8; 32]),
         sessions: (0..dice.below(20)).map(|_| delivered(dice)).collect(),
-        more: dice.chance(500).then(|| dice.number() as u32),
+        more: dice.chance(500).then(|| dice.below(100_000) as u32),
     });
     Hello {
         versions: (0..dice.below(4)).map(|_| dice.below(4) as u16).collect(),
@@ -176,6 +184,7 @@ fn hello(dice: &mut Dice) -> Hello {
         window: dice.chance(500).then(|| dice.number() as u32),
         repairs: dice.chance(500).then(|| dice.chance(500)),
         downlink: dice.chance(500).then(|| dice.number()),
+        more: dice.chance(300).then(|| dice.below(300) as u32),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use spawnpoint_net::{Clock, DatagramOutbox, FIRST_PLAYERS, SessionEnd, Sessions, TaskScope};
 use spawnpoint_ops::Event;
-use spawnpoint_proto::control::{MAX_HELLO_SESSIONS, Message, ResumeLink, Welcome};
+use spawnpoint_proto::control::{ResumeLink, Welcome};
 use spawnpoint_proto::{ResetCode, TunnelName};
 use tokio_util::sync::CancellationToken;
 
@@ -60,19 +60,16 @@ impl Link {
         }
     }
 
-    /// What asks the relay for this link again: the part that goes into the hello, and the messages that follow it. From here on nothing that an earlier
-    /// carrier still brings is taken over.
-    pub(super) fn ask_to_resume(&self) -> Option<(ResumeLink, Vec<Message>)> {
+    /// What asks the relay for this link again. From here on nothing that an earlier carrier still brings is taken over.
+    pub(super) fn ask_to_resume(&self) -> Option<ResumeLink> {
         let ticket = self.ticket.clone()?;
-        let (_, mut sessions) = self.sessions.freeze();
-        let further = sessions.split_off(sessions.len().min(MAX_HELLO_SESSIONS));
-        let resume = ResumeLink {
+        let (_, sessions) = self.sessions.freeze();
+        Some(ResumeLink {
             link: self.id,
             ticket,
             sessions,
-            more: Some(further.len() as u32),
-        };
-        Some((resume, further.into_iter().map(Message::Delivered).collect()))
+            more: None,
+        })
     }
 
     /// The relay goes on with the link on a new carrier.

@@ -37,6 +37,7 @@ fn hello() -> Message {
         window: None,
         repairs: None,
         downlink: None,
+        more: None,
     })
 }
 

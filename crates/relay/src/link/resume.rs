@@ -5,20 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spawnpoint_core::token::SecretHash;
-use spawnpoint_net::{ControlReader, Session, SessionEnd, var};
+use spawnpoint_net::{Session, SessionEnd, var};
 use spawnpoint_ops::Event;
-use spawnpoint_proto::control::{MAX_LOST, MAX_RESUMED, Message, TunnelReply, TunnelRequest, Welcome};
+use spawnpoint_proto::control::{MAX_LOST, TunnelReply, TunnelRequest, Welcome};
 use spawnpoint_proto::handshake::Offered;
 use spawnpoint_proto::stream::StreamHeader;
-use spawnpoint_proto::{CloseCode, ResetCode, SessionId, TunnelName, Violation};
+use spawnpoint_proto::{CloseCode, ResetCode, SessionId, TunnelName};
 use spawnpoint_store::Host;
 
 use super::{Carriage, Carrier, Command, End, Link, LinkTask, lost_reason, said_goodbye};
 use crate::tcp::open_stream;
 use crate::welcome::{SOFTWARE, WELCOME_DEADLINE};
-
-/// An agent lists its sessions as fast as it can write.
-const LIST_DEADLINE: Duration = Duration::from_secs(2);
 
 /// An agent that has no stream to give for this long is full.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
@@ -162,12 +159,11 @@ impl LinkTask {
             mut carriage,
         } = arrival;
         self.link.set_agent(offered.hello().agent, token);
-        carriage.reader.trust();
-        carriage.connection.set_receive_window(quinn::VarInt::MAX);
         self.host = host;
         self.apply_allowance();
-        let theirs = list_sessions(&offered, &mut carriage.reader).await?;
         let hello = offered.hello();
+        let theirs = hello.resume.iter().flat_map(|resume| &resume.sessions);
+        let theirs: HashMap<SessionId, u64> = theirs.map(|delivered| (delivered.session, delivered.offset)).collect();
         let epoch = self.attach(&carriage.connection, self.window_of(hello), hello);
         let mut lost: Vec<SessionId> = theirs
             .keys()
@@ -236,35 +232,6 @@ impl LinkTask {
             self.close(&name).await;
         }
         self.open_all(requests).await
-    }
-}
-
-/// Where the agent's sessions stand: those of its hello and those that follow it.
-async fn list_sessions(offered: &Offered, reader: &mut ControlReader) -> Result<HashMap<SessionId, u64>, End> {
-    let Some(resume) = &offered.hello().resume else {
-        return Ok(HashMap::new());
-    };
-    let mut sessions: HashMap<SessionId, u64> = resume
-        .sessions
-        .iter()
-        .map(|delivered| (delivered.session, delivered.offset))
-        .collect();
-    let more = resume.more.unwrap_or(0) as usize;
-    if more > MAX_RESUMED {
-        return Err(End::Violation(Violation::TooManyItems));
-    }
-    let read = async {
-        for _ in 0..more {
-            match reader.message().await? {
-                Message::Delivered(delivered) => drop(sessions.insert(delivered.session, delivered.offset)),
-                _ => return Err(End::Violation(Violation::UnexpectedMessage)),
-            }
-        }
-        Ok(())
-    };
-    match tokio::time::timeout(LIST_DEADLINE, read).await {
-        Ok(read) => read.map(|()| sessions),
-        Err(_) => Err(End::Close(CloseCode::Timeout)),
     }
 }
 
