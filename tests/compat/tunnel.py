@@ -114,13 +114,22 @@ class DomainRelay(Relay):
 
     name = "relay with a domain"
 
+    def __init__(self, lab, binary, more=""):
+        self._more = more
+        super().__init__(lab, binary)
+
+    def another(self, lab, name, more):
+        """Starts another relay for the case of `lab`, whose relay.toml has the sections `more` besides."""
+        kind = type(name, (type(self),), {"name": name})
+        return kind(lab, self._binary, more)
+
     def _configure(self):
         self.shared = {dialect: (LOOPBACK, free_port()) for dialect in ("minecraft", "tls", "http", "quic")}
         self._file = self._lab.folder / "relay.toml"
         self._file.write_text(RELAY_TOML.format(
             listen=free_port(), admin=free_port(), data=self._data, first=self._ports[0], last=self._ports[-1],
             **{dialect: port for dialect, (_, port) in self.shared.items()},
-        ))
+        ) + "\n" + self._more)
         return ["--config", self._file]
 
     def host(self, lab, name, tunnels):

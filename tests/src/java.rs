@@ -7,7 +7,7 @@ use bytes::{Buf, BytesMut};
 use spawnpoint_sniff::Progress;
 use spawnpoint_sniff::minecraft::{First, Handshake, Listing, Next, login, status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::loopback;
 use crate::soon;
@@ -150,7 +150,14 @@ pub fn join(host: &str) -> BytesMut {
 
 /// Joins at `address` as a player who typed `host`, and returns the words of the screen that the game shows then.
 pub async fn words(address: SocketAddr, host: &str) -> String {
-    let mut socket = TcpStream::connect(address).await.unwrap();
+    words_to([127, 0, 0, 1], address, host).await
+}
+
+/// As [`words`], for a player at another address of this machine.
+pub async fn words_to(from: [u8; 4], address: SocketAddr, host: &str) -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut socket = socket.connect(address).await.unwrap();
     socket.write_all(&join(host)).await.unwrap();
     told(&mut socket).await
 }

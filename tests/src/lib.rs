@@ -10,6 +10,7 @@
 
 pub mod bedrock;
 pub mod crowd;
+pub mod dns;
 mod heard;
 pub mod java;
 mod lab;
@@ -18,7 +19,11 @@ pub mod path;
 #[cfg(unix)]
 pub mod survive;
 
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 pub use heard::Heard;
 pub use lab::{Host, Lab, file, free_ports, loopback};
@@ -56,4 +61,20 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     }
     out.truncate(length);
     out
+}
+
+/// Whether a server answers somebody who comes to `public`; who is let in stays.
+pub async fn comes_in(public: SocketAddr) -> Option<TcpStream> {
+    comes_from([127, 0, 0, 1], public).await
+}
+
+/// As [`comes_in`], from another address of this machine.
+pub async fn comes_from(from: [u8; 4], public: SocketAddr) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    // Whoever is turned away may find that out while connecting or writing.
+    let mut player = socket.connect(public).await.ok()?;
+    let _ = player.write_all(b"hello").await;
+    let answered = soon("a player is answered or cut off", player.read_exact(&mut [0; 5])).await;
+    answered.is_ok().then_some(player)
 }

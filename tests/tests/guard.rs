@@ -14,25 +14,9 @@ use spawnpoint_proto::control::BanRequest;
 use spawnpoint_proto::{Invite, Token};
 use spawnpoint_relay::office::{CapsChange, GrantChange};
 use spawnpoint_store::Day;
-use spawnpoint_tests::{Lab, java, noise, origins, soon, until};
+use spawnpoint_tests::{Lab, comes_from, comes_in, java, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
-
-/// Whether a server answers somebody who comes to `public`; who is let in stays.
-async fn comes_in(public: SocketAddr) -> Option<TcpStream> {
-    comes_from([127, 0, 0, 1], public).await
-}
-
-/// As [`comes_in`], from another address of this machine.
-async fn comes_from(from: [u8; 4], public: SocketAddr) -> Option<TcpStream> {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((from, 0).into()).unwrap();
-    // Whoever is turned away may find that out while connecting or writing.
-    let mut player = socket.connect(public).await.ok()?;
-    let _ = player.write_all(b"hello").await;
-    let answered = soon("a player is answered or cut off", player.read_exact(&mut [0; 5])).await;
-    answered.is_ok().then_some(player)
-}
 
 fn denied(reason: &str) -> String {
     format!("relay_players_denied_total{{reason=\"{reason}\"}}")

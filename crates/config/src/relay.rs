@@ -1,16 +1,16 @@
 //! `relay.toml`: the public side.
 
+mod guard;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use spawnpoint_core::access::{Lists, parse_prefix};
 use spawnpoint_core::admission::Bounds;
 use spawnpoint_core::grant::Rates;
 use spawnpoint_core::hostname::Hostname;
-use spawnpoint_core::offences::Sentences;
 use spawnpoint_core::port::PortSet;
 use spawnpoint_proto::control::MAX_AWAY;
 use spawnpoint_proto::{Dialect, HostName, Protocol, TunnelName};
@@ -22,16 +22,10 @@ use crate::link::{self, Transport};
 use crate::log::Log;
 use crate::tunnel::is_host;
 
+pub use guard::{Country, Dnsbl, Guard};
+
 /// Speeds that can be asked for, in bytes a second: from 64 kbit/s to 100 Gbit/s.
 const SPEED: RangeInclusive<u64> = 8_000..=12_500_000_000;
-
-/// Automatic bans, unless said otherwise.
-const SENTENCES: Sentences = Sentences {
-    first: Duration::from_secs(60),
-    longest: Duration::from_secs(24 * 3_600),
-};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// No shared port.
 const OFF: &str = "off";
@@ -55,6 +49,8 @@ pub struct RelayConfig {
     pub bandwidth: Bandwidth,
     /// From where players may come.
     pub guard: Guard,
+    /// Which lists are asked about players' addresses.
+    pub dnsbl: Dnsbl,
     /// Public ports that lead to many hosts by name.
     pub shared: Shared,
     /// What players read while a server is away.
@@ -117,51 +113,6 @@ pub struct Bandwidth {
     pub quota_per_host: Option<u64>,
     /// How fast those who are in may still be when a quota is used up, in bytes a second.
     pub after_quota: u64,
-}
-
-/// `[guard]`: from where players may come to any tunnel.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Guard {
-    /// Only from here and from `allow_file`, if there is either; not from `deny`.
-    pub lists: Lists,
-    /// A file with more to allow, a prefix a line.
-    pub allow_file: Option<PathBuf>,
-    /// A file with more to deny, a prefix a line.
-    pub deny_file: Option<PathBuf>,
-    /// Prefixes that are never banned automatically, nor turned away for their country.
-    pub immune: Vec<IpNet>,
-    /// Which country an address is in, in MaxMind's format.
-    pub country_db: Option<PathBuf>,
-    /// Only from these countries; from all when empty.
-    pub allow_countries: Vec<Country>,
-    /// Not from these countries.
-    pub deny_countries: Vec<Country>,
-    /// For how long whoever offends again and again is banned; `None` when nobody is.
-    pub bans: Option<Sentences>,
-}
-
-/// A country, by its two letters.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Country([u8; 2]);
-
-impl Country {
-    /// Its two letters.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl std::str::FromStr for Country {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.as_bytes() {
-            [first, second] if first.is_ascii_alphabetic() && second.is_ascii_alphabetic() => {
-                Ok(Self([first.to_ascii_uppercase(), second.to_ascii_uppercase()]))
-            }
-            _ => Err(format!("`{text}` is no country's two letters")),
-        }
-    }
 }
 
 /// `[shared]`: public ports that lead to many hosts, told apart by the name that players ask for. They are open when the relay has a `domain`.
@@ -267,6 +218,7 @@ impl Default for RelayConfig {
             players: Players::default(),
             bandwidth: Bandwidth::default(),
             guard: Guard::default(),
+            dnsbl: Dnsbl::default(),
             shared: Shared::default(),
             away: Away::default(),
             links: Links::default(),
@@ -314,21 +266,6 @@ impl Default for Bandwidth {
             quota: None,
             quota_per_host: None,
             after_quota: 64_000,
-        }
-    }
-}
-
-impl Default for Guard {
-    fn default() -> Self {
-        Self {
-            lists: Lists::default(),
-            allow_file: None,
-            deny_file: None,
-            immune: Vec::new(),
-            country_db: None,
-            allow_countries: Vec::new(),
-            deny_countries: Vec::new(),
-            bans: Some(SENTENCES),
         }
     }
 }
@@ -440,6 +377,7 @@ impl RelayConfig {
             players: Players::read(document),
             bandwidth: Bandwidth::read(document),
             guard: Guard::read(document),
+            dnsbl: Dnsbl::read(document),
             links: Links::read(document),
             certificate: Certificate::read(document),
             admin: admin(document, default.admin),
@@ -541,49 +479,6 @@ impl Bandwidth {
             quota: bandwidth.amount("quota"),
             quota_per_host: bandwidth.amount("quota_per_host"),
             after_quota: bandwidth.speed_or("after_quota", default.after_quota, SPEED),
-        }
-    }
-}
-
-impl Guard {
-    fn read(document: &mut Document<'_>) -> Self {
-        const PREFIXES: &str = "prefixes such as [\"203.0.113.0/24\", \"2001:db8::/32\"]";
-        const COUNTRIES: &str = "countries by their two letters, such as [\"DE\", \"AT\"]";
-        let mut guard = document.section("guard");
-        let mut prefixes = |key: &str| guard.list(key, PREFIXES, parse_prefix).unwrap_or_default();
-        let lists = Lists {
-            allow: prefixes("allow"),
-            deny: prefixes("deny"),
-        };
-        let immune = prefixes("immune");
-        let (allow_file, deny_file, country_db) = (
-            guard.path("allow_file"),
-            guard.path("deny_file"),
-            guard.path("country_db"),
-        );
-        let mut countries = |key: &str| guard.list(key, COUNTRIES, str::parse).unwrap_or_default();
-        let (allow_countries, deny_countries) = (countries("allow_countries"), countries("deny_countries"));
-        for key in ["allow_countries", "deny_countries"] {
-            if guard.has(key) && country_db.is_none() {
-                let text = format!("`guard.{key}` needs `guard.country_db`, a file that says where addresses are");
-                guard.mistake(key, &text);
-            }
-        }
-        let is_on = guard.flag("automatic_bans", true);
-        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
-        let sentences = Sentences {
-            first: guard.duration("first_ban", SENTENCES.first, SECOND..=days(1)),
-            longest: guard.duration("longest_ban", SENTENCES.longest, SECOND..=days(30)),
-        };
-        Self {
-            lists,
-            allow_file,
-            deny_file,
-            immune,
-            country_db,
-            allow_countries,
-            deny_countries,
-            bans: is_on.then_some(sentences),
         }
     }
 }

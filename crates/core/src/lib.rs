@@ -10,6 +10,7 @@
 pub mod access;
 pub mod admission;
 pub mod backoff;
+pub mod dnsbl;
 pub mod drain;
 pub mod flow;
 pub mod grant;

@@ -70,6 +70,7 @@ pub struct RelayMetrics {
     sessions_ended: Family<EndLabels, Counter>,
     bytes: Family<DirectionLabels, Counter>,
     denied: Family<ReasonLabels, Counter>,
+    dnsbl: Family<ReasonLabels, Counter>,
     shared_tokens: Counter,
     audit_lost: Gauge,
     memory: Gauge,
@@ -110,6 +111,10 @@ impl Default for RelayMetrics {
             "Bytes carried, by tunnel and direction (up is from the player)"
         );
         let denied = metric!("players_denied", "Players who were not let in, by reason");
+        let dnsbl = metric!(
+            "dnsbl",
+            "Addresses of players about which lists were asked through DNS, by what came of it"
+        );
         let shared_tokens = metric!(
             "shared_tokens",
             "Agents that came with an invite that another agent in another network was using"
@@ -168,6 +173,7 @@ impl Default for RelayMetrics {
             sessions_ended,
             bytes,
             denied,
+            dnsbl,
             shared_tokens,
             audit_lost,
             memory,
@@ -328,6 +334,11 @@ impl RelayMetrics {
     /// A player was not let in.
     pub fn denied(&self, reason: &'static str) {
         self.denied_times(reason, 1);
+    }
+
+    /// Lists were asked about an address, or not, with this outcome.
+    pub fn dnsbl(&self, outcome: &'static str) {
+        self.dnsbl.get_or_create(&ReasonLabels { reason: outcome }).inc();
     }
 
     /// So many players were not let in.

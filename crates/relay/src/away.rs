@@ -125,7 +125,7 @@ pub(crate) const fn words_for_denied(reason: DenyReason) -> &'static str {
         DenyReason::Full(_, Full::Players) | DenyReason::Memory => "This server is full.",
         DenyReason::Full(..) => "Too many players are joining right now. Wait a moment and try again.",
         DenyReason::Barred(Barred::Banned) => "You are banned from this server.",
-        DenyReason::Barred(_) | DenyReason::Country => "This server is not open to your address.",
+        DenyReason::Barred(_) | DenyReason::Country | DenyReason::Listed => "This server is not open to your address.",
         DenyReason::Quota => "This server has used up its traffic for this month.",
         DenyReason::Draining => "This server's relay is restarting. Try again in a moment.",
         DenyReason::NoAgent => "This server's host is reconnecting. Try again in a moment.",

@@ -1,7 +1,6 @@
 //! What every task of a relay shares.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,13 +15,15 @@ use spawnpoint_proto::{SessionId, TunnelName};
 use spawnpoint_sniff::minecraft::Refusal;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::access::{Access, Borders};
+use crate::access::Access;
 use crate::away::{self, Known, Presence};
 use crate::directory::Hosts;
+use crate::dnsbl::Standing;
 use crate::door::Door;
 use crate::list::Lists;
 use crate::offend::Book;
 use crate::rates::{AddressSpeeds, Speeds};
+use crate::settings::Settings;
 use crate::usage::{Books, Quota};
 
 /// Prefixes that admission tells apart; about 5 MB when all are in use.
@@ -42,24 +43,6 @@ const NO_HOST: i64 = -1;
 
 /// Players who are told at the same time why they cannot enter; further ones are cut off without words.
 const REFUSALS: usize = 256;
-
-/// The configuration, with what it names read.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub config: RelayConfig,
-    /// The picture of servers that have shown none, as a `data:` URL.
-    pub icon: Option<String>,
-    /// From where players may come.
-    pub borders: Borders,
-}
-
-impl Deref for Settings {
-    type Target = RelayConfig;
-
-    fn deref(&self) -> &RelayConfig {
-        &self.config
-    }
-}
 
 /// What the gates of players and of those who are heard allow.
 fn limits(config: &RelayConfig) -> (Limits, Limits) {
@@ -231,6 +214,16 @@ impl Context {
     /// From where players may come from here on.
     pub fn set_access(&self, access: Access) {
         self.access.send_replace(Arc::new(access));
+    }
+
+    /// What the lists say of `ip` that are asked through DNS.
+    pub fn standing(&self, ip: IpAddr) -> Standing {
+        match &self.config().blocklists {
+            Some(lists) if !self.access().is_immune(ip) && !self.door.is_known(self.clock.now(), ip) => {
+                lists.look_up(ip)
+            }
+            _ => Standing::Clear,
+        }
     }
 
     /// Who gets players that ask for nobody.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::away::Presence;
 use crate::context::{Context, MAX_HEARING};
+use crate::dnsbl::Standing;
 use crate::hearing::{Door, Lobby};
 use crate::link::Link;
 use crate::list::is_listed;
@@ -269,10 +270,18 @@ impl Doorman {
         if !is_heard && let Some(route) = route {
             return match enter(context, route, player.ip()) {
                 Ok((link, tunnel, permit)) => {
+                    let mut standing = context.standing(player.ip());
+                    if matches!(standing, Standing::Listed) {
+                        context.deny(player.ip(), DenyReason::Listed);
+                        return false;
+                    }
                     tcp::prepare(socket.get());
                     let (inner, game) = (tunnel.clone(), route.game.clone());
                     let visitor = Visitor::silent(socket, player);
                     tunnel.scope.spawn(async move {
+                        if standing.is_listed().await {
+                            return inner.context.deny(player.ip(), DenyReason::Listed);
+                        }
                         tcp::carry(&inner, link, visitor, game.as_deref(), permit).await;
                     });
                     true

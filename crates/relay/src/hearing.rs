@@ -178,6 +178,8 @@ impl Hearing {
     /// Hears the player and takes them where they want to go, to the end of their visit.
     pub async fn run(mut self) {
         let deadline = Instant::now() + self.context.config().players.hello_timeout;
+        // Asked about while they say whom they want. Those whom a proxy brings are when it is known who they are.
+        let standing = self.permit.is_some().then(|| self.context.standing(self.player.ip()));
         let said = match tokio::time::timeout_at(deadline, self.hear()).await {
             Ok(Ok(said)) => said,
             Ok(Err(Lost::Gone)) => return self.context.metrics.denied("gone"),
@@ -192,6 +194,14 @@ impl Hearing {
                 return self.context.metrics.denied("hello_timeout");
             }
         };
+        let mut standing = standing.unwrap_or_else(|| self.context.standing(self.player.ip()));
+        if standing.is_listed().await {
+            self.context.metrics.denied(DenyReason::Listed.as_str());
+            return match said {
+                Said::Minecraft(..) => self.refuse_for(DenyReason::Listed).await,
+                Said::Name(_) | Said::Nothing => {}
+            };
+        }
         match said {
             Said::Minecraft(first, consumed) => self.take_minecraft(first, consumed).await,
             Said::Name(name) => {

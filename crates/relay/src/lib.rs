@@ -39,6 +39,7 @@ mod away;
 mod certificate;
 mod context;
 mod directory;
+mod dnsbl;
 mod door;
 mod exposure;
 #[cfg(unix)]
@@ -58,6 +59,7 @@ mod refuse;
 mod registry;
 mod reload;
 mod remember;
+mod settings;
 mod start;
 mod tcp;
 mod tunnel;

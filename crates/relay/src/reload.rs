@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 
 use crate::access::Borders;
 use crate::context::Context;
-use crate::start::{Relay, RelayError, settings};
+use crate::settings::Settings;
+use crate::start::{Relay, RelayError};
 
 /// How often the file is looked at; a person who saves it waits about this long.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -42,8 +43,9 @@ impl Relay {
 }
 
 fn reload(context: &Context, config: RelayConfig) -> Result<Reloaded, RelayError> {
-    let (config, waits) = merge(&context.config(), config);
-    context.reconfigure(settings(config)?);
+    let old = context.config();
+    let (config, waits) = merge(&old, config);
+    context.reconfigure(Settings::load(config, &context.metrics, Some(&old))?);
     Ok(Reloaded { waits })
 }
 

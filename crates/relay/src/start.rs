@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use spawnpoint_config::relay::{RelayConfig, Verify};
 use spawnpoint_core::drain::{Drain, Phase};
 use spawnpoint_core::port::PortSet;
@@ -22,10 +20,10 @@ use spawnpoint_store::{Ban, DataDir, DataDirLock, SqliteDirectory, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{self, Borders};
+use crate::access;
 use crate::audit;
 use crate::certificate;
-use crate::context::{Context, Settings};
+use crate::context::Context;
 use crate::directory::Hosts;
 #[cfg(unix)]
 use crate::link::LinkTask;
@@ -34,11 +32,9 @@ use crate::offend::{self, Book};
 use crate::office::{AGENT_PORT, CERTIFICATE_HASH, PUBLIC_HOST, VERIFY};
 use crate::registry::{Registry, Supervisor, shared_ports};
 use crate::remember;
+use crate::settings::Settings;
 use crate::usage;
 use crate::welcome::Reception;
-
-/// Bytes of a picture that still fits into an entry of the server list.
-const MAX_ICON: usize = 12 * 1024;
 
 /// How long closing connections may take to reach their agents.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -77,6 +73,9 @@ pub enum RelayError {
         /// Why not.
         why: String,
     },
+    /// Lists that are to be asked through DNS.
+    #[error("dnsbl.lists cannot be asked: {0}; set dnsbl.server to the address of a name server")]
+    Dnsbl(String),
     /// A list, or a database of countries.
     #[error("the list {} cannot be used: {why}", path.display())]
     List {
@@ -237,7 +236,7 @@ impl Prepared {
             certificate,
             data_dir: data_dir.clone(),
         };
-        let settings = settings(config)?;
+        let settings = Settings::load(config, &metrics, None)?;
         let (book, bans) = Book::new();
         let (audit, events) = audit::open(&settings.audit, &data_dir, events)?;
         let hosts = Hosts::new(Arc::new(directory));
@@ -496,32 +495,6 @@ impl Relay {
         let audit = context.audit.clone();
         // It has a deadline of its own.
         let _ = tokio::task::spawn_blocking(move || audit.finish()).await;
-    }
-}
-
-/// Reads what the configuration names.
-pub(crate) fn settings(config: RelayConfig) -> Result<Settings, RelayError> {
-    let icon = config.away.icon.as_deref().map(load_icon).transpose()?;
-    let borders = Borders::load(&config.guard)?;
-    Ok(Settings { config, icon, borders })
-}
-
-/// Reads the picture for servers that are away.
-fn load_icon(path: &Path) -> Result<String, RelayError> {
-    let fail = |why: &str| RelayError::Icon {
-        path: path.to_owned(),
-        why: why.to_owned(),
-    };
-    let png = std::fs::read(path).map_err(|error| fail(&error.to_string()))?;
-    // Signature, length and type of the first chunk, then width and height.
-    let is_png = png.starts_with(b"\x89PNG\r\n\x1a\n") && png.get(12..16) == Some(b"IHDR");
-    match png.get(16..24) {
-        _ if !is_png => Err(fail("it is no PNG")),
-        Some([0, 0, 0, 64, 0, 0, 0, 64]) if png.len() <= MAX_ICON => {
-            Ok(format!("data:image/png;base64,{}", BASE64.encode(png)))
-        }
-        Some([0, 0, 0, 64, 0, 0, 0, 64]) => Err(fail("it is too large")),
-        _ => Err(fail("it has another size")),
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use crate::access::Access;
 use crate::away::Presence;
 use crate::context::Context;
+use crate::dnsbl::{Question, Standing};
 #[cfg(unix)]
 use crate::handover::state::HandedFlow;
 use crate::list::List;
@@ -48,9 +49,18 @@ struct Hold {
     /// The public socket that the player spoke to.
     via: Via,
     tolls: Tolls,
+    /// What lists are being asked about the player.
+    question: Option<Question>,
+    /// Bytes from the server that the player was not sent.
+    unsent: AtomicU64,
 }
 
 impl Hold {
+    /// Whether it has turned out that the player may not be here.
+    fn is_listed(&self) -> bool {
+        self.question.as_ref().is_some_and(Question::is_listed)
+    }
+
     /// Whether a packet of the player may go on; it is paid for if so.
     fn may_say(&self, bytes: usize) -> bool {
         self.tolls.packets.pass(PACKET) && self.tolls.up.pass(bytes as u64)
@@ -59,10 +69,13 @@ impl Hold {
     /// The server has answered with a packet, which is paid for unless it is one too many.
     fn may_hear(&self, bytes: usize) -> Result<(), DropReason> {
         self.seat.settle();
-        match self.tolls.down.pass(bytes as u64) {
-            true => Ok(()),
-            false => Err(DropReason::OverRate),
-        }
+        let reason = match self.is_listed() {
+            true => DropReason::Denied,
+            false if self.tolls.down.pass(bytes as u64) => return Ok(()),
+            false => DropReason::OverRate,
+        };
+        self.unsent.fetch_add(bytes as u64, Ordering::Relaxed);
+        Err(reason)
     }
 }
 
@@ -194,6 +207,8 @@ impl UdpTunnel {
                 local,
                 via,
                 tolls,
+                question: None,
+                unsent: AtomicU64::new(0),
             };
             let _ = table.restore(now, &handed.flow, hold);
         }
@@ -204,33 +219,38 @@ impl UdpTunnel {
     pub fn on_player_packet(&self, player: SocketAddr, local: Option<IpAddr>, packet: &[u8], via: &Via) -> bool {
         let now = self.context.clock.now();
         let mut table = self.table();
-        if let Some(hold) = table.permit_of(player)
-            && !hold.may_say(packet.len())
-        {
+        if table.permit_of(player).is_none() {
+            match self.open(&mut table, now, player, local, via) {
+                Ok(_) => {}
+                Err(Unopened::Denied(reason)) => {
+                    self.refuse(reason);
+                    return false;
+                }
+                Err(Unopened::Dropped(reason)) => {
+                    drop(table);
+                    self.drop_packet(reason);
+                    return false;
+                }
+            }
+        }
+        let Some(hold) = table.permit_of(player) else {
+            return false;
+        };
+        if hold.is_listed() {
+            self.refuse(DenyReason::Listed);
+            let ended = table.close_player(now, player);
+            drop(table);
+            ended
+                .into_iter()
+                .for_each(|flow| self.turn_out(flow, DenyReason::Listed.as_str()));
+            return false;
+        }
+        if !hold.may_say(packet.len()) {
             self.over_rate.fetch_add(1, Ordering::Relaxed);
             return true;
         }
-        let known = table.on_player_packet(now, player, packet.len());
-        let known = match known {
-            Some(known) => known,
-            None => {
-                match self.open(&mut table, now, player, local, via) {
-                    Ok(_) => {}
-                    Err(Unopened::Denied(reason)) => {
-                        self.refuse(reason);
-                        return false;
-                    }
-                    Err(Unopened::Dropped(reason)) => {
-                        drop(table);
-                        self.drop_packet(reason);
-                        return false;
-                    }
-                }
-                match table.on_player_packet(now, player, packet.len()) {
-                    Some(known) => known,
-                    None => return false,
-                }
-            }
+        let Some(known) = table.on_player_packet(now, player, packet.len()) else {
+            return false;
         };
         drop(table);
         self.bytes[0].inc_by(packet.len() as u64);
@@ -262,6 +282,12 @@ impl UdpTunnel {
         self.context.check_quota(self.host, &self.name)?;
         // An address may be spoofed: nothing is kept for it before admission.
         let permit = self.context.players.admit(now, player.ip(), &self.circle)?;
+        let question = match self.context.standing(player.ip()) {
+            Standing::Clear => None,
+            Standing::Listed => return Err(DenyReason::Listed.into()),
+            // Nobody waits for the answer: a packet that comes after it is the player's last.
+            Standing::Asked(question) => Some(question),
+        };
         let seat = Seat::take(&self.context, (&self.labels, &self.book), player, permit);
         let was_empty = table.is_empty();
         let via = via.clone();
@@ -270,6 +296,8 @@ impl UdpTunnel {
             local,
             via,
             tolls: self.tolls(player),
+            question,
+            unsent: AtomicU64::new(0),
         };
         let flow = table.open(now, player, hold)?;
         if was_empty {
@@ -378,10 +406,7 @@ impl UdpTunnel {
             tokio::select! {
                 () = expiry => {
                     let ended = self.table().handle_timeout(self.context.clock.now());
-                    for flow in ended {
-                        self.tell(flow.flow, Kind::Close);
-                        end(flow, "idle");
-                    }
+                    ended.into_iter().for_each(|flow| self.turn_out(flow, "idle"));
                 }
                 () = self.opened.notified() => {}
                 _ = count.tick() => self.count(),
@@ -394,10 +419,13 @@ impl UdpTunnel {
         let now = unix_now();
         let is_barred = |player: SocketAddr| access.check_tunnel(self.host, &self.name, player.ip(), now).is_err();
         let ended = self.table().close_where(self.context.clock.now(), is_barred);
-        for flow in ended {
-            self.tell(flow.flow, Kind::Close);
-            end(flow, "banned");
-        }
+        ended.into_iter().for_each(|flow| self.turn_out(flow, "banned"));
+    }
+
+    /// Tells the agent that a flow is over, and everybody why.
+    fn turn_out(&self, flow: Ended<Hold>, reason: &'static str) {
+        self.tell(flow.flow, Kind::Close);
+        end(flow, reason);
     }
 
     /// Ends every flow, when the tunnel closes.
@@ -444,5 +472,8 @@ impl UdpTunnel {
 }
 
 fn end(flow: Ended<Hold>, reason: &'static str) {
-    flow.permit.seat.leave(reason, flow.up, flow.down);
+    let unsent = flow.permit.unsent.load(Ordering::Relaxed);
+    flow.permit
+        .seat
+        .leave(reason, flow.up, flow.down.saturating_sub(unsent));
 }

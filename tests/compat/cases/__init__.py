@@ -61,12 +61,12 @@ class Scene:
 def all_cases():
     """Every case by name, in the order of a full run."""
     from cases import (
-        audit_log, list_away, list_away_bedrock, list_flood, luanti, mail, minecraft_bedrock, minecraft_java, minecraft_names, own_address, quic_names, real_ip,
+        audit_log, dnsbl, list_away, list_away_bedrock, list_flood, luanti, mail, minecraft_bedrock, minecraft_java, minecraft_names, own_address, quic_names, real_ip,
         server_list, sites, sleeper, teeworlds, wesnoth,
     )
 
     modules = (
         minecraft_java, server_list, minecraft_bedrock, luanti, wesnoth, teeworlds,
-        minecraft_names, list_away, list_away_bedrock, list_flood, sleeper, own_address, real_ip, sites, quic_names, mail, audit_log,
+        minecraft_names, list_away, list_away_bedrock, list_flood, sleeper, own_address, real_ip, sites, quic_names, mail, audit_log, dnsbl,
     )
     return {case.name: case for module in modules for case in module.CASES}

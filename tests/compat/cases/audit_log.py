@@ -7,7 +7,6 @@ from cases import Scene
 from harness import LOOPBACK, Deadline, Failure
 from ports import free_port
 from servers import Authority
-from tunnel import DomainRelay
 
 START = 20
 ARRIVE = 20
@@ -32,21 +31,6 @@ origin = {origin}
 """
 
 
-class AuditedRelay(DomainRelay):
-    """A relay whose audit log goes to a collector."""
-
-    name = "relay with a collector"
-
-    def __init__(self, lab, binary, audit):
-        self._audit = audit
-        super().__init__(lab, binary)
-
-    def _configure(self):
-        options = super()._configure()
-        self._file.write_text(self._file.read_text() + "\n[audit]\n" + self._audit)
-        return options
-
-
 def play(lab, relay):
     folder, ports = lab.subfolder("logs"), {way: free_port() for way in ("udp", "tcp", "tls")}
     authority = Authority(lab)
@@ -62,10 +46,10 @@ def play(lab, relay):
     for way, port in ports.items():
         lab.stage = f"over {way}"
         host = "localhost" if way == "tls" else LOOPBACK
-        audit = f'syslog = "{way}://{host}:{port}"\n'
+        audit = f'[audit]\nsyslog = "{way}://{host}:{port}"\n'
         if way == "tls":
             audit += f'syslog_ca = "{authority.certificate}"\n'
-        audited = AuditedRelay(lab, relay._binary, audit)
+        audited = relay.another(lab, "relay with a collector", audit)
         agent = audited.host(lab, f"desk-{way}", TUNNEL.format(origin=free_port()))
         agent.public("game")
         seen = _arrived(folder / way, {"ready", "invited", "first_seen", "link_up", "tunnel"})

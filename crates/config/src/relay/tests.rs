@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+use spawnpoint_core::access::{Lists, parse_prefix};
+use spawnpoint_core::offences::Sentences;
+
 use super::*;
 use crate::link::Congestion;
 use crate::log::LogFormat;
@@ -82,6 +85,11 @@ fn every_key_reaches_its_field() {
         deny_countries = ["XX"]
         first_ban = "2 s"
         longest_ban = "3 h"
+        [dnsbl]
+        lists = ["bl.example.org", "zen.example.org=2,4-9"]
+        server = "127.0.0.1:5353"
+        deadline = "1 s"
+        keep = "2 min"
         [links]
         resume_window = "1min"
         max_links = 7
@@ -186,6 +194,15 @@ fn every_key_reaches_its_field() {
                 longest: secs(3 * 3_600),
             }),
         },
+        dnsbl: Dnsbl {
+            lists: vec![
+                "bl.example.org".parse().unwrap(),
+                "zen.example.org=2,4-9".parse().unwrap(),
+            ],
+            server: Some("127.0.0.1:5353".parse().unwrap()),
+            deadline: secs(1),
+            keep: secs(120),
+        },
         links: Links {
             resume_window: secs(60),
             max_links: 7,
@@ -254,7 +271,7 @@ fn an_unknown_key_is_named_with_line_and_the_nearest_one() {
 fn an_unknown_key_like_no_other_is_answered_with_what_there_is() {
     assert!(refusal("[drain]\nwindow = 1").ends_with("unknown key `drain.window`: [drain] has deadline"));
     let text = refusal("[transport]\na = 1");
-    assert!(text.ends_with("there are data_dir, domain, listen, memory_limit, public_host and the sections [admin], [audit], [away], [bandwidth], [certificate], [drain], [guard], [links], [log], [players], [shared]"), "{text}");
+    assert!(text.ends_with("there are data_dir, domain, listen, memory_limit, public_host and the sections [admin], [audit], [away], [bandwidth], [certificate], [dnsbl], [drain], [guard], [links], [log], [players], [shared]"), "{text}");
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub enum DenyReason {
     Barred(Barred),
     /// The country says so.
     Country,
+    /// A list says so that was asked through DNS.
+    Listed,
     /// The host, its tunnel or the relay has used up its traffic for this month.
     Quota,
 }
@@ -57,6 +59,7 @@ impl DenyReason {
             Self::NoAgent => "no_agent",
             Self::Barred(barred) => barred.as_str(),
             Self::Country => "country",
+            Self::Listed => "listed",
             Self::Quota => "quota",
         }
     }

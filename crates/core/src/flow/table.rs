@@ -337,6 +337,12 @@ impl<P> FlowTable<P> {
         })
     }
 
+    /// Ends the flow of `player`; `None` when there is none.
+    pub fn close_player(&mut self, now: Time, player: SocketAddr) -> Option<Ended<P>> {
+        let id = *self.by_player.get(&player)?;
+        self.close(now, id)
+    }
+
     /// When [`FlowTable::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.checks.first().map(|&(check, _)| check)
