@@ -395,6 +395,35 @@ async fn a_host_bans_from_home_and_only_from_its_own_tunnels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_player_is_found_by_the_name_that_they_have_said_in_the_game() {
+    let (lab, echo) = (Lab::start().await, origins::echo().await);
+    let host = lab
+        .host("desk", &[&format!("mc=minecraft:{echo}"), &format!("plain=tcp:{echo}")])
+        .await;
+    let join = async |from: [u8; 4], tunnel: &str| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut player = socket.connect(host.public(tunnel).await).await.unwrap();
+        let words = java::join("mc.example.org");
+        player.write_all(&words).await.unwrap();
+        soon("the server answers", player.read_exact(&mut vec![0; words.len()]))
+            .await
+            .unwrap();
+        player
+    };
+    let player = join([127, 0, 3, 1], "mc").await;
+    // In a game that nobody here knows, nobody has a name.
+    let _other = join([127, 0, 3, 2], "plain").await;
+    let names: Vec<_> = host.agent.guests().show().into_iter().map(|shown| shown.name).collect();
+    assert_eq!(names, [Some("alice".to_owned()), None]);
+    let ip = Ok(Some("127.0.3.1".parse().unwrap()));
+    assert_eq!(host.agent.guests().address_of("Alice"), ip);
+    drop(player);
+    until("alice has left", || host.agent.guests().show().len() == 1).await;
+    assert_eq!(host.agent.guests().address_of("alice"), ip);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operators_ban_and_lists_count_everywhere_or_where_they_are_for() {
     let mut lab = Lab::start().await;
     let echo = origins::echo().await;

@@ -1,16 +1,18 @@
 //! One TCP player, from the relay's stream to the game server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use spawnpoint_net::{
-    Ends, Halves, LocalSocket, Opening, PlayerStream, Session, SessionEnd, Sessions, StreamError, read_header,
+    Ends, Halves, LocalSocket, Meter, Opening, PlayerStream, Session, SessionEnd, Sessions, StreamError, read_header,
 };
 use spawnpoint_ops::{Event, Events};
 use spawnpoint_proto::stream::{Purpose, StreamHeader};
-use spawnpoint_proto::{ResetCode, SessionId};
+use spawnpoint_proto::{Dialect, ResetCode, SessionId};
+use spawnpoint_sniff::Progress;
+use spawnpoint_sniff::minecraft::login;
 
 use crate::guests::{Guest, Guests};
 use crate::tunnels::{OpenTunnel, OpenTunnels};
@@ -122,13 +124,13 @@ async fn play(tunnel: &OpenTunnel, hall: &Hall, entry: Entry) {
         player, local, purpose, ..
     } = entry.session.opening;
     match tunnel.origin.connect(player, local, purpose).await {
-        Ok(socket) => carry(tunnel, hall, entry, LocalSocket::new(socket)).await,
+        Ok(socket) => carry(tunnel, hall, entry, LocalSocket::new(socket), None).await,
         Err(code) => entry.session.cut(code),
     }
 }
 
-/// Carries a player whose game server has been reached, until the session ends.
-pub(crate) async fn carry(tunnel: &OpenTunnel, hall: &Hall, entry: Entry, socket: LocalSocket) {
+/// Carries a player whose game server has been reached, until the session ends; `name` is theirs, if they said it to another process.
+pub(crate) async fn carry(tunnel: &OpenTunnel, hall: &Hall, entry: Entry, socket: LocalSocket, name: Option<String>) {
     let Opening {
         session,
         player,
@@ -141,15 +143,20 @@ pub(crate) async fn carry(tunnel: &OpenTunnel, hall: &Hall, entry: Entry, socket
     if let (Some(visit), Ok(source)) = (&visit, socket.get().local_addr()) {
         visit.is_seen_as(source.ip());
     }
+    if let (Some(visit), Some(name)) = (&visit, name) {
+        visit.guest.is_named(name);
+    }
     let _awake = visit.as_ref().map(|_| tunnel.origin.enter());
     let traffic = visit
         .as_ref()
         .map_or_else(Default::default, |visit| visit.traffic.clone());
     let [up, down] = &*traffic;
+    let is_named = tunnel.tunnel.dialect == Some(Dialect::Minecraft);
+    let ear = visit.as_ref().filter(|_| is_named).map(|visit| Ear::new(visit, up));
     let ends = Ends {
         socket: socket.get(),
         outgoing: down,
-        incoming: up,
+        incoming: ear.as_ref().map_or(up as &dyn Meter, |ear| ear),
         head: None,
     };
     let mut halves = Halves::default();
@@ -168,6 +175,50 @@ pub(crate) async fn carry(tunnel: &OpenTunnel, hall: &Hall, entry: Entry, socket
     }
     visit.into_iter().for_each(|visit| visit.end(end.as_str()));
     entry.session.settle(end, &mut halves).await;
+}
+
+/// Counts what comes from a player, and listens until they have said their name.
+struct Ear<'a> {
+    up: &'a AtomicU64,
+    guest: &'a Guest,
+    /// What they have said; nothing more is to be heard when it is gone.
+    head: Mutex<Option<Vec<u8>>>,
+}
+
+impl<'a> Ear<'a> {
+    fn new(visit: &'a Visit, up: &'a AtomicU64) -> Self {
+        Self {
+            up,
+            guest: &visit.guest,
+            head: Mutex::new(Some(Vec::new())),
+        }
+    }
+}
+
+impl Meter for Ear<'_> {
+    fn add(&self, bytes: u64) {
+        self.up.add(bytes);
+    }
+
+    fn total(&self) -> u64 {
+        self.up.total()
+    }
+
+    fn hear(&self, offset: u64, bytes: &[u8]) {
+        let mut kept = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        // A gap, or a beginning that another process has heard, leaves nothing to understand.
+        let Some(mut head) = kept.take().filter(|head| head.len() as u64 == offset) else {
+            return;
+        };
+        head.extend_from_slice(bytes);
+        match login::name_in(&head) {
+            Ok(Progress::NeedMore) => *kept = Some(head),
+            Ok(Progress::Done { value: Some(name), .. }) if name.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                self.guest.is_named(name);
+            }
+            Ok(Progress::Done { .. }) | Err(_) => {}
+        }
+    }
 }
 
 /// Where the players of one link are in.

@@ -53,7 +53,13 @@ pub trait Meter: Sync {
     fn toll(&self) -> Option<&Toll> {
         None
     }
+
+    /// Sees what came from the peer at `offset`, for the first few kilobytes. What was repaired on the way may be missing.
+    fn hear(&self, _offset: u64, _bytes: &[u8]) {}
 }
+
+/// Bytes from the start of a session of which a meter hears: the longest words with which a game begins.
+pub(crate) const HEARD: u64 = 6 * 1024;
 
 impl Meter for AtomicU64 {
     fn add(&self, bytes: u64) {

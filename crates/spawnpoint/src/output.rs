@@ -136,7 +136,7 @@ pub fn list_players(players: &[Shown]) -> String {
         return "nobody plays right now".to_owned();
     }
     let mut text = format!(
-        "{:<42} {:<16} {:<20} {:>8} {:>8} {:>10} {:>10}",
+        "{:<42} {:<16} {:<20} {:>8} {:>8} {:>10} {:>10}  NAME",
         "PLAYER", "SERVER SEES", "TUNNEL", "SINCE", "LINK RTT", "UP", "DOWN"
     );
     for player in players.iter().take(MOST) {
@@ -147,12 +147,13 @@ pub fn list_players(players: &[Shown]) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n{:<42} {seen_as:<16} {:<20} {:>8} {round_trip:>8} {:>10} {:>10}",
+            "\n{:<42} {seen_as:<16} {:<20} {:>8} {round_trip:>8} {:>10} {:>10}  {}",
             format!("{} {}", player.player, player.protocol),
             player.tunnel,
             rough(player.lasted.as_secs()),
             rough_size(player.up),
             rough_size(player.down),
+            player.name.as_deref().unwrap_or("-"),
         );
     }
     if players.len() > MOST {

@@ -89,6 +89,9 @@ pub(crate) struct HandedSession {
     /// The socket to the game server; absent when it is closed and only the relay does not know everything yet.
     #[n(5)]
     pub socket: Option<u32>,
+    /// The name that the player has said in the game.
+    #[n(6)]
+    pub name: Option<String>,
 }
 
 /// One UDP player.
@@ -154,6 +157,7 @@ mod tests {
             local: "198.51.100.1:25565".parse().unwrap(),
             stream: stream.snapshot(),
             socket: Some(0),
+            name: None,
         };
         let flow = HandedFlow {
             flow: FlowId::new(4, 1),
@@ -191,8 +195,10 @@ mod tests {
     fn what_was_added_since_is_handed_over_too() {
         let mut handed = handed();
         handed.links[0].flows[0].last_packet = Some(65_535);
+        handed.links[0].sessions[0].name = Some("Ada".to_owned());
         let read: Handed = minicbor::decode(&minicbor::to_vec(&handed).unwrap()).unwrap();
         assert_eq!(read.links[0].flows, handed.links[0].flows);
+        assert_eq!(read.links[0].sessions, handed.links[0].sessions);
     }
 
     fn hex(handed: &Handed) -> String {

@@ -8,6 +8,7 @@ use spawnpoint_proto::control::Welcome;
 use spawnpoint_proto::{LinkId, Ticket};
 
 use super::{Link, Surroundings};
+use crate::guests::Guests;
 use crate::handover::state::{HandedLink, HandedSession, HandedTunnel};
 use crate::tcp::{self, Entry};
 use crate::tunnels::{OpenTunnel, OpenTunnels};
@@ -23,6 +24,7 @@ pub(crate) struct LinkHandle {
     window: Duration,
     open: OpenTunnels,
     flows: Arc<Flows>,
+    guests: Guests,
 }
 
 impl Link {
@@ -37,6 +39,7 @@ impl Link {
             window: self.window,
             open: self.open.clone(),
             flows: self.flows.clone(),
+            guests: self.hall.guests.clone(),
         }
     }
 
@@ -82,7 +85,8 @@ impl Link {
         let Some(tunnel) = self.open.get(handed.tunnel) else {
             return Ok(());
         };
-        let session = self.sessions.restore(handed.opening(), handed.stream);
+        let (opening, name) = (handed.opening(), handed.name);
+        let session = self.sessions.restore(opening, handed.stream);
         let entry = Entry {
             sessions: self.sessions.clone(),
             session,
@@ -93,7 +97,7 @@ impl Link {
             return Ok(());
         };
         scope.spawn(async move {
-            tcp::carry(&tunnel, &hall, entry, socket).await;
+            tcp::carry(&tunnel, &hall, entry, socket, name).await;
             drop(place);
         });
         Ok(())
@@ -112,7 +116,7 @@ impl LinkHandle {
         let sessions = self.sessions.all();
         let sessions = sessions
             .iter()
-            .filter_map(|session| hand(session, descriptors))
+            .filter_map(|session| hand(session, &self.guests, descriptors))
             .collect();
         Some(HandedLink {
             link: self.id,
@@ -129,7 +133,7 @@ impl LinkHandle {
 }
 
 /// One session; `None` for one whose game server is still being dialled: nothing was taken over, so the relay brings the player anew.
-fn hand(session: &Session, descriptors: &mut Descriptors) -> Option<HandedSession> {
+fn hand(session: &Session, guests: &Guests, descriptors: &mut Descriptors) -> Option<HandedSession> {
     let (stream, socket) = session.snapshot();
     if socket.is_none() && !session.has_ended() {
         return None;
@@ -148,5 +152,6 @@ fn hand(session: &Session, descriptors: &mut Descriptors) -> Option<HandedSessio
         local,
         stream,
         socket: socket.map(|socket| descriptors.add(socket)),
+        name: guests.name_of(player),
     })
 }

@@ -11,7 +11,7 @@ use spawnpoint_proto::control::Delivered;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::{Meter, Session, SessionEnd};
+use super::{HEARD, Meter, Session, SessionEnd};
 use crate::carrier::RecvHalf;
 use crate::socket::{MAX_PIECES, try_write};
 
@@ -119,6 +119,13 @@ impl Session {
         let had = incoming.taken().saturating_sub(recv.cursor) as usize;
         recv.cursor += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         skip(pieces, had);
+        let mut offset = incoming.taken();
+        if offset < HEARD {
+            for piece in pieces.iter() {
+                moved.hear(offset, piece);
+                offset += piece.len() as u64;
+            }
+        }
         // A repair may have come since the last of what waits was written, and goes first. An error shows again when the rest is written.
         let written = match incoming.pending().is_empty() {
             true => try_write(socket, pieces.iter()).unwrap_or(0),

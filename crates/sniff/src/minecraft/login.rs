@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Violation, frame, text};
+use super::{First, Handshake, Next, Violation, frame, text};
 use crate::Progress;
 
 /// Characters of a player's name, as in the game.
@@ -54,6 +54,32 @@ impl Start {
         });
         Ok(())
     }
+}
+
+/// The name with which somebody joins whose first words are `head`; `None` for somebody who does not join.
+///
+/// # Errors
+/// The first [`Violation`] found.
+pub fn name_in(head: &[u8]) -> Result<Progress<Option<String>>, Violation> {
+    let consumed = match First::decode(head)? {
+        Progress::NeedMore => return Ok(Progress::NeedMore),
+        Progress::Done {
+            value:
+                First::Handshake(Handshake {
+                    next: Next::Login | Next::Transfer,
+                    ..
+                }),
+            consumed,
+        } => consumed,
+        Progress::Done { consumed, .. } => return Ok(Progress::Done { value: None, consumed }),
+    };
+    Ok(match Start::decode(&head[consumed..])? {
+        Progress::NeedMore => Progress::NeedMore,
+        Progress::Done { value, consumed: more } => Progress::Done {
+            value: Some(value.name),
+            consumed: consumed + more,
+        },
+    })
 }
 
 /// What a server answers to a [`Start`].

@@ -68,7 +68,7 @@ enum AgentCommand {
     },
     /// Let nobody from an address or prefix into this host's tunnels, at the relay: their sessions end
     Ban {
-        /// An address, a prefix such as 203.0.113.0/24, or a player's address as `spawnpoint agent players` shows it
+        /// A player's name or address as `spawnpoint agent players` shows it, any address, or a prefix such as 203.0.113.0/24
         who: String,
         /// For how long, such as 2h or 30d; until it is lifted when absent
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -251,7 +251,7 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
 fn one_word(text: &str) -> Result<&str, Failure> {
     match text.split_ascii_whitespace().count() {
         1 => Ok(text.trim()),
-        _ => Err(Failure::Usage(anyhow!("`{text}` is no address or prefix"))),
+        _ => Err(Failure::Usage(anyhow!("`{text}` is no name, address or prefix"))),
     }
 }
 

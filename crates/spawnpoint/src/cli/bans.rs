@@ -22,9 +22,10 @@ use crate::paths;
 
 /// Does what is asked about the bans of the host whose agent runs.
 pub async fn answer(agent: &Agent, banning: Banning) -> Result<String, String> {
-    let prefix = |who: &str| match agent.guests().address_of(who) {
+    let prefix = |who: &str| match agent.guests().address_of(who)? {
         Some(ip) => Ok(household(ip)),
-        None => parse_prefix(who),
+        None => parse_prefix(who)
+            .map_err(|error| format!("nobody who is or was here goes by the name `{who}`, and {error}")),
     };
     let mut request = BanRequest {
         id: 0,
