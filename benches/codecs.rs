@@ -91,6 +91,7 @@ fn control_messages(criterion: &mut Criterion) {
             public_port: 25_565,
             idle_ms: 60_000,
             address: None,
+            limited: None,
         }),
         refused: None,
     });
@@ -121,6 +122,7 @@ fn request(name: &str, protocol: Protocol) -> TunnelRequest {
         away: None,
         beside: None,
         needs: None,
+        limits: None,
     }
 }
 

@@ -361,6 +361,7 @@ fn control_messages_of_both_sides() {
         away: Some("back soon".to_owned()),
         beside: None,
         needs: None,
+        limits: None,
     };
     let token = Token::new([7; 32]);
     let hello = control::Hello {
@@ -394,6 +395,7 @@ fn control_messages_of_both_sides() {
             public_port: 25_565,
             idle_ms: 60_000,
             address: Some("anna.play.example.org".to_owned()),
+            limited: None,
         }),
         refused: Some(control::Refusal::new(RefusalCode::PortBusy, "taken")),
     };

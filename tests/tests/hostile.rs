@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
+use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_core::token::{SecretHash, prove};
 use spawnpoint_ops::Event;
-use spawnpoint_proto::control::{Hello, Message, Reject, TunnelRemove};
+use spawnpoint_proto::control::{Hello, Message, Reject, TunnelLimits, TunnelRemove, TunnelRequest};
 use spawnpoint_proto::frame::{Frame, MAX_FRAME, MAX_HELLO};
-use spawnpoint_proto::{AgentId, CloseCode, Invite, RejectCode, Token, TokenProof};
+use spawnpoint_proto::{AgentId, CloseCode, Invite, RefusalCode, RejectCode, Token, TokenProof};
 use spawnpoint_tests::{Lab, loopback, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -221,6 +222,47 @@ async fn what_a_hello_announces_is_heard_of_agents_that_are_known_and_in_time() 
         .await;
     assert_eq!(endless.closed().await, CloseCode::Violation);
     bystander.counted("too_many_items").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_make_no_sense_are_refused_by_name() {
+    let bystander = Bystander::new().await;
+    let invite = bystander.lab.invite("rogue");
+    let (token, tunnel): (_, Tunnel) = (invite.token.clone(), "tcp:25565".parse().unwrap());
+    let mut rogue = Rogue::connect(&invite).await;
+    let limits = TunnelLimits {
+        allow: Some(vec!["everywhere".to_owned()]),
+        players: Some(0),
+        down: Some(0),
+        ..TunnelLimits::default()
+    };
+    let request = TunnelRequest {
+        name: tunnel.name,
+        protocol: tunnel.protocol,
+        limits: Some(limits),
+        public_port: None,
+        preferred_port: None,
+        game: None,
+        redundancy: None,
+        speaks: None,
+        names: None,
+        away: None,
+        beside: None,
+        needs: None,
+    };
+    rogue
+        .hello(|hello| (hello.token, hello.tunnels) = (Some(token), vec![request]))
+        .await;
+    let Message::Welcome(welcome) = rogue.answer().await else {
+        panic!("not welcome")
+    };
+    let refused = welcome.tunnels[0].refused.as_ref().unwrap();
+    assert_eq!(refused.code, RefusalCode::Malformed);
+    assert!(
+        refused.text.contains("`everywhere` is no address or prefix"),
+        "{}",
+        refused.text
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,6 +102,7 @@ impl Believer {
                 public_port: 25_565,
                 idle_ms: u32::MAX,
                 address: None,
+                limited: None,
             }),
             refused: None,
         };
@@ -173,6 +174,7 @@ async fn only_what_the_configuration_names_is_dialled_whatever_the_relay_says() 
             public_port: other.port(),
             idle_ms: 1,
             address: Some(other.to_string()),
+            limited: None,
         }),
         refused: None,
     };

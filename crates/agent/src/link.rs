@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 mod handover;
+mod requests;
 mod resume;
 
 use std::collections::{HashMap, HashSet};
@@ -18,8 +19,8 @@ use spawnpoint_net::{
 };
 use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::control::{
-    BanRequest, Beside, Delivered, Hello, MAX_ADDRESS, Message, Need, OpenedTunnel, OriginState, TunnelRemove,
-    TunnelReply, TunnelRequest, Unsupported, Welcome,
+    BanRequest, Delivered, Hello, MAX_ADDRESS, Message, OpenedTunnel, OriginState, TunnelRemove, TunnelReply,
+    Unsupported, Welcome,
 };
 use spawnpoint_proto::frame::MAX_FRAME;
 use spawnpoint_proto::handshake::{Answer, Introduced};
@@ -40,6 +41,7 @@ use crate::tcp::{self, Hall};
 use crate::tunnels::{OpenTunnel, OpenTunnels};
 use crate::udp::{Flows, Repairs};
 use crate::wake::Sleepers;
+use requests::{expand, is_same_for_relay, request};
 
 /// A relay answers a hello as fast as it can open sockets.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
@@ -539,6 +541,9 @@ impl Link {
 
     fn opened(&mut self, tunnel: Tunnel, opened: &OpenedTunnel) {
         self.refused.remove(&tunnel.name);
+        if !tunnel.limits.is_empty() && opened.limited != Some(true) {
+            tracing::warn!(tunnel = %tunnel.name, "allow, deny, max_players, up and down are not kept: the relay is too old for them");
+        }
         self.flows
             .set_idle(Duration::from_millis(opened.idle_ms.into()).min(MAX_IDLE));
         if self.open.find(&tunnel.name).is_some_and(|(id, _)| id == opened.id) {
@@ -627,7 +632,7 @@ impl Link {
                 .find(|old| old.name == tunnel.name && is_same_for_relay(old, &tunnel) && !follows(&tunnel));
             match before {
                 Some(before) if *before == tunnel => {}
-                Some(before) if (&before.names, &before.away) != (&tunnel.names, &tunnel.away) => {
+                Some(before) if request(before) != request(&tunnel) => {
                     send(writer, &Message::TunnelAdd(request(&tunnel))).await?;
                 }
                 Some(_) => self.move_origin(tunnel),
@@ -689,46 +694,6 @@ async fn send(writer: &mut ControlWriter, message: &Message) -> Result<(), LinkE
         Ok(sent) => Ok(sent?),
         Err(_) => Err(LinkEnd::lost("the relay does not take messages any more")),
     }
-}
-
-fn request(tunnel: &Tunnel) -> TunnelRequest {
-    TunnelRequest {
-        name: tunnel.name.clone(),
-        protocol: tunnel.protocol,
-        public_port: tunnel.public_port,
-        // A port that players know from the game need not be typed.
-        preferred_port: Some(tunnel.preferred_port()),
-        game: tunnel.game.map(str::to_owned),
-        redundancy: tunnel.redundancy.then_some(true),
-        speaks: tunnel.dialect.map(|dialect| dialect.as_str().to_owned()),
-        names: (!tunnel.names.is_empty()).then(|| tunnel.names.iter().map(ToString::to_string).collect()),
-        away: tunnel.away.clone(),
-        beside: tunnel.beside.as_ref().map(|beside| Beside {
-            tunnel: beside.tunnel.clone(),
-            offset: beside.offset,
-        }),
-        needs: (!tunnel.needs.is_empty()).then(|| {
-            let need = |&(protocol, offset)| Need { protocol, offset };
-            tunnel.needs.iter().map(need).collect()
-        }),
-    }
-}
-
-/// A tunnel for each port of each that is configured.
-fn expand(tunnels: &[Tunnel]) -> Vec<Tunnel> {
-    tunnels.iter().flat_map(Tunnel::expand).collect()
-}
-
-/// Whether a changed tunnel is the same to the relay, which does not know the game server.
-fn is_same_for_relay(one: &Tunnel, other: &Tunnel) -> bool {
-    // A wish for a port that is free has come true already; names and words are changed under the players.
-    let settled = |tunnel| TunnelRequest {
-        preferred_port: None,
-        names: None,
-        away: None,
-        ..request(tunnel)
-    };
-    settled(one) == settled(other)
 }
 
 /// Whether what a relay says players can type is fit to be printed.

@@ -277,6 +277,12 @@ impl<'d, 'a> Section<'d, 'a> {
             .unwrap_or(default)
     }
 
+    /// A whole number between two bounds, or nothing.
+    pub(crate) fn optional_count(&mut self, key: &str, range: RangeInclusive<u32>) -> Option<u32> {
+        let rule = format!("a whole number from {} to {}", range.start(), range.end());
+        self.number(key, None, &rule, range)
+    }
+
     /// A port that can be asked for.
     pub(crate) fn port(&mut self, key: &str) -> Option<u16> {
         self.number(key, None, "a port from 1 to 65535", 1..=u16::MAX)

@@ -7,11 +7,13 @@
 //! ```
 //! One text may stand for several ports, of a preset or of a range: [`Tunnel::expand`] makes a tunnel of each.
 
+mod limits;
+mod wake;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::time::Duration;
 
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_proto::control::{MAX_AWAY, MAX_NAMES, MAX_TUNNELS};
@@ -21,11 +23,11 @@ use crate::document::Section;
 use crate::preset::{PRESETS, Place, Preset};
 use crate::report::nearest;
 
+pub use limits::Limits;
+pub use wake::Wake;
+
 /// Where a game server is looked for unless another host is named.
 const LOCAL: &str = "127.0.0.1";
-
-/// Bytes of names and texts of all tunnels, so that they fit into a hello beside everything else.
-const MAX_TEXTS: usize = 4 * 1024;
 
 /// The most ports that one range may have.
 const MAX_RANGE: u16 = 64;
@@ -59,23 +61,12 @@ pub struct Tunnel {
     pub redundancy: bool,
     /// How the server is started when somebody joins, and stopped when nobody is there.
     pub wake: Option<Wake>,
+    /// Who may come, how many, and how fast.
+    pub limits: Limits,
     /// The tunnel by whose public port it must lie.
     pub beside: Option<Beside>,
     /// The ports that must be free beside its own, for the tunnels that follow it.
     pub needs: Vec<(Protocol, i32)>,
-}
-
-/// How a game server is started and stopped on demand.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Wake {
-    /// The command that starts it, word by word; run when somebody joins and the server does not answer.
-    pub on_join: Vec<String>,
-    /// The command that stops it; empty when nothing does.
-    pub on_idle: Vec<String>,
-    /// After how long without players it is stopped.
-    pub idle_after: Duration,
-    /// How long it may take to start.
-    pub start_timeout: Duration,
 }
 
 /// Where a public port lies that is reckoned from another.
@@ -180,9 +171,6 @@ pub enum TunnelError {
     /// More tunnels than one agent can have.
     #[error("{0} tunnels are too many: an agent has at most {MAX_TUNNELS}")]
     TooMany(usize),
-    /// More text than fits into what an agent says of itself.
-    #[error("the names and texts of all tunnels together have {0} bytes, and may have {MAX_TEXTS}")]
-    TooLong(usize),
     /// Two tunnels with one name.
     #[error("two tunnels are named `{0}`: give one of them another name")]
     DuplicateName(TunnelName),
@@ -220,14 +208,6 @@ impl Tunnel {
         if tunnels.len() > MAX_TUNNELS {
             return Err(TunnelError::TooMany(tunnels.len()));
         }
-        let texts = tunnels.iter().map(|tunnel| {
-            let names: usize = tunnel.names.iter().map(|name| name.name().as_str().len() + 4).sum();
-            names + tunnel.away.as_ref().map_or(0, String::len)
-        });
-        let texts = texts.sum();
-        if texts > MAX_TEXTS {
-            return Err(TunnelError::TooLong(texts));
-        }
         let (mut names, mut ports) = (HashSet::new(), HashSet::new());
         tunnels.iter().try_for_each(|tunnel| {
             if !names.insert(&tunnel.name) {
@@ -263,6 +243,7 @@ impl Tunnel {
             away: None,
             redundancy: false,
             wake: None,
+            limits: Limits::default(),
             beside: None,
             needs: Vec::new(),
         }
@@ -330,6 +311,7 @@ impl Tunnel {
             away: None,
             redundancy: self.redundancy && protocol == Protocol::Udp,
             wake: None,
+            limits: self.limits.clone(),
             beside: Some(Beside {
                 tunnel: self.name.clone(),
                 offset,
@@ -382,6 +364,7 @@ impl Tunnel {
             false => Err(format!("it is longer than {MAX_AWAY} bytes")),
         });
         let wake = Wake::read(section);
+        let limits = Limits::read(section);
         let has = |key| section.has(key);
         let kind = match (has("preset"), has("protocol"), has("origin")) {
             (true, true, _) => {
@@ -426,6 +409,7 @@ impl Tunnel {
         tunnel.away = away;
         tunnel.redundancy = redundancy;
         tunnel.wake = wake;
+        tunnel.limits = limits;
         match tunnel.contradiction() {
             Some((key, text)) => {
                 section.mistake(key, &text);
@@ -464,37 +448,6 @@ impl Tunnel {
             return Some(("speaks", "`tunnel.speaks` is for one port, not for a range".to_owned()));
         }
         None
-    }
-}
-
-impl Wake {
-    fn read(section: &mut Section<'_, '_>) -> Option<Self> {
-        const MINUTES: fn(u64) -> Duration = |minutes| Duration::from_secs(minutes * 60);
-        let rule = "a program and its arguments, such as [\"systemctl\", \"start\", \"minecraft\"]";
-        let mut command = |key: &str| {
-            let words = section.list(key, rule, |word| Ok(word.to_owned()))?;
-            if words.first().is_none_or(String::is_empty) {
-                let text = format!("`tunnel.{key}` names no program: write {rule}, or leave it out");
-                section.mistake(key, &text);
-                return None;
-            }
-            Some(words)
-        };
-        let (on_join, on_idle) = (command("on_join"), command("on_idle"));
-        let idle_after = section.duration("idle_after", MINUTES(10), Duration::from_secs(10)..=MINUTES(1440));
-        let start_timeout = section.duration("start_timeout", MINUTES(3), Duration::from_secs(1)..=MINUTES(60));
-        for key in ["on_idle", "idle_after", "start_timeout"] {
-            if section.has(key) && !section.has("on_join") {
-                let text = format!("`tunnel.{key}` needs `tunnel.on_join`, the command that starts the server again");
-                section.mistake(key, &text);
-            }
-        }
-        Some(Self {
-            on_join: on_join?,
-            on_idle: on_idle.unwrap_or_default(),
-            idle_after,
-            start_timeout,
-        })
     }
 }
 

@@ -178,6 +178,8 @@ codes! {
         NameTaken = 13, "name_taken";
         /// Another agent of the same host, perhaps one that is gone, has a host name that the tunnel wants.
         NameBusy = 14, "name_busy";
+        /// Something in the request makes no sense.
+        Malformed = 15, "malformed";
     }
 }
 

@@ -31,6 +31,9 @@ pub const MAX_NEEDS: usize = 64;
 /// The most host names that one tunnel may want.
 pub const MAX_NAMES: usize = 16;
 
+/// The most prefixes that one tunnel may allow, and that it may deny.
+pub const MAX_PREFIXES: usize = 256;
+
 /// The longest host name or pattern of one, in bytes.
 pub const MAX_NAME: usize = 255;
 
@@ -149,6 +152,40 @@ pub struct TunnelRequest {
     /// The ports that must be free beside its own, for tunnels that follow; at most [`MAX_NEEDS`].
     #[n(10)]
     pub needs: Option<Vec<Need>>,
+    /// Who may come, how many, and how fast, within what the grant says.
+    #[n(11)]
+    pub limits: Option<TunnelLimits>,
+}
+
+/// What a host itself says of the players of one of its tunnels.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct TunnelLimits {
+    /// Prefixes from which alone they may come; at most [`MAX_PREFIXES`].
+    #[n(0)]
+    pub allow: Option<Vec<String>>,
+    /// Prefixes from which they may not come; at most [`MAX_PREFIXES`].
+    #[n(1)]
+    pub deny: Option<Vec<String>>,
+    /// How many at once.
+    #[n(2)]
+    pub players: Option<u32>,
+    /// Bytes a second from all of them together.
+    #[n(3)]
+    pub up: Option<u64>,
+    /// Bytes a second to all of them together.
+    #[n(4)]
+    pub down: Option<u64>,
+}
+
+impl TunnelLimits {
+    fn is_bounded(&self) -> bool {
+        let fits = |list: &Option<Vec<String>>| {
+            let list = list.as_deref().unwrap_or_default();
+            list.len() <= MAX_PREFIXES && list.iter().all(|prefix| prefix.len() <= MAX_PREFIX)
+        };
+        fits(&self.allow) && fits(&self.deny)
+    }
 }
 
 /// Where a public port lies that is reckoned from another.
@@ -186,6 +223,7 @@ impl TunnelRequest {
             && names.len() <= MAX_NAMES
             && names.iter().all(|name| name.len() <= MAX_NAME)
             && self.needs.as_ref().is_none_or(|needs| needs.len() <= MAX_NEEDS)
+            && self.limits.as_ref().is_none_or(TunnelLimits::is_bounded)
     }
 }
 
@@ -260,6 +298,9 @@ pub struct OpenedTunnel {
     /// The best that players can type, a name without a port where the game finds that out; absent when it is `public_host` with `public_port`.
     #[n(4)]
     pub address: Option<String>,
+    /// Whether its players are limited as the agent asked.
+    #[n(5)]
+    pub limited: Option<bool>,
 }
 
 /// Why a tunnel is not open.

@@ -225,6 +225,7 @@ mod tests {
             away: Some("w".repeat(words)),
             beside: None,
             needs: None,
+            limits: None,
         }
     }
 

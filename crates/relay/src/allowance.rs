@@ -3,11 +3,14 @@
 use spawnpoint_core::admission::Bounds;
 use spawnpoint_core::grant::Rates;
 use spawnpoint_core::route::HostNumber;
-use spawnpoint_proto::TunnelName;
+use spawnpoint_proto::control::TunnelRequest;
 use spawnpoint_store::Host;
 
 use crate::context::Context;
 use crate::usage::Quota;
+
+/// No host makes its players slower than this, in bytes a second.
+const SLOWEST: u64 = 8_000;
 
 /// What a host or a tunnel may use.
 #[derive(Clone, Copy, Debug)]
@@ -30,14 +33,31 @@ impl Allowance {
         }
     }
 
-    /// That of one of its tunnels.
-    pub fn of_tunnel(context: &Context, host: &Host, tunnel: &TunnelName) -> Self {
-        let (config, caps) = (context.config(), host.grant.caps_of(tunnel));
+    /// That of one of its tunnels: what the grant says, or less if the host itself says so.
+    pub fn of_tunnel(context: &Context, host: &Host, request: &TunnelRequest) -> Self {
+        let (config, caps) = (context.config(), host.grant.caps_of(&request.name));
+        let wish = request.limits.clone().unwrap_or_default();
+        let usual = caps.bounds(config.players.per_tunnel);
+        let bounds = Bounds {
+            players: wish.players.map_or(usual.players, |players| players.min(usual.players)),
+            ..usual
+        };
         let rates = caps.rates.or(config.bandwidth.per_tunnel);
-        let quota = Quota::Tunnel(HostNumber(host.id.0), tunnel.clone());
+        let rates = Rates {
+            up: least(rates.up, wish.up),
+            down: least(rates.down, wish.down),
+            ..rates
+        };
+        let quota = Quota::Tunnel(HostNumber(host.id.0), request.name.clone());
         Self {
-            bounds: caps.bounds(config.players.per_tunnel),
+            bounds,
             rates: context.books.rates_of(&quota, rates, config.bandwidth.after_quota),
         }
     }
+}
+
+/// The slower of a granted speed and one that a host asks for, which may be anything.
+fn least(granted: Option<u64>, asked: Option<u64>) -> Option<u64> {
+    let asked = asked.map(|asked| asked.max(SLOWEST));
+    granted.into_iter().chain(asked).min()
 }

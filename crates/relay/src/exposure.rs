@@ -308,7 +308,9 @@ pub(crate) fn enter(
     if link.is_away() {
         return Err(DenyReason::NoAgent);
     }
-    context.access().check_tunnel(route.host, &route.name, ip, unix_now())?;
+    let now = unix_now();
+    context.access().check_tunnel(route.host, &route.name, ip, now)?;
+    tunnel.own_rule.check(ip, now)?;
     context.check_quota(route.host, &route.name)?;
     let permit = context.players.admit(context.clock.now(), ip, &tunnel.circle)?;
     Ok((link.clone(), tunnel, permit))

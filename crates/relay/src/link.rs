@@ -620,9 +620,9 @@ impl LinkTask {
         let Allowance { bounds, rates } = Allowance::of_host(&self.context, &self.host);
         self.link.circle.set_bounds(bounds);
         self.link.speeds.own.set(rates);
-        for (name, (_, id)) in &self.requests {
+        for (request, id) in self.requests.values() {
             if let Some(tunnel) = self.link.tunnel(*id) {
-                let Allowance { bounds, rates } = Allowance::of_tunnel(&self.context, &self.host, name);
+                let Allowance { bounds, rates } = Allowance::of_tunnel(&self.context, &self.host, request);
                 tunnel.circle.set_bounds(bounds);
                 tunnel.way.own.set(rates);
             }
@@ -642,7 +642,9 @@ impl LinkTask {
             let Some((name, _)) = self.requests.iter().find(is_in) else {
                 continue;
             };
-            if access.check_tunnel(self.link.host, name, player.ip(), now).is_err() {
+            let by_host = |tunnel: Arc<Tunnel>| tunnel.own_rule.check(player.ip(), now);
+            let barred = access.check_tunnel(self.link.host, name, player.ip(), now);
+            if barred.and(self.link.tunnel(tunnel).map_or(Ok(()), by_host)).is_err() {
                 session.end(SessionEnd::Banned);
             }
         }

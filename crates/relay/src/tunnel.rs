@@ -1,11 +1,13 @@
 //! One open tunnel of one link: what its players' tasks need, and the scope they live in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
-use spawnpoint_core::admission::{Circle, Permit};
+use spawnpoint_core::access::{Lists, Rule};
+use spawnpoint_core::admission::{Circle, DenyReason, Permit};
+use spawnpoint_core::grant::UnixTime;
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_net::{Meter, TaskScope};
 use spawnpoint_ops::{Event, TunnelLabels};
@@ -41,6 +43,34 @@ pub(crate) struct Tunnel {
     pub names: Mutex<Vec<Pattern>>,
     /// What the server list shows of it, for a game that has one.
     pub list: Option<Arc<List>>,
+    /// From where the host itself lets players come.
+    pub own_rule: Arc<OwnRule>,
+}
+
+/// From where a host lets players come to one of its tunnels, as its agent says.
+#[derive(Debug, Default)]
+pub(crate) struct OwnRule(Mutex<Arc<Rule>>);
+
+impl OwnRule {
+    /// It is what `lists` say.
+    pub fn new(lists: &Lists) -> Self {
+        Self(Mutex::new(Arc::new(Rule::new(lists, []))))
+    }
+
+    /// From here on it is what `lists` say.
+    pub fn set(&self, lists: &Lists) {
+        let rule = Arc::new(Rule::new(lists, []));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rule;
+    }
+
+    /// Whether players from `ip` may come.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, ip: IpAddr, now: UnixTime) -> Result<(), DenyReason> {
+        let rule = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        rule.check(ip, now).map_err(DenyReason::Barred)
+    }
 }
 
 impl Tunnel {

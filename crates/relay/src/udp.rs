@@ -31,7 +31,7 @@ use crate::handover::state::HandedFlow;
 use crate::list::List;
 use crate::quic::Via;
 use crate::rates::{PACKET, Tolls, Way};
-use crate::tunnel::Seat;
+use crate::tunnel::{OwnRule, Seat};
 use crate::usage::Book;
 
 /// A player whom the server never answered is forgotten after this long, since the address may be made up. Slow servers answer a first packet sooner.
@@ -109,6 +109,7 @@ pub(crate) struct UdpTunnel {
     name: TunnelName,
     labels: TunnelLabels,
     circle: Arc<Circle>,
+    own_rule: Arc<OwnRule>,
     way: Arc<Way>,
     bytes: [Counter; 2],
     book: Arc<Book>,
@@ -132,7 +133,7 @@ impl UdpTunnel {
         id: TunnelId,
         (host, name): (HostNumber, &TunnelName),
         (labels, bytes, book): (&TunnelLabels, &[Counter; 2], &Arc<Book>),
-        (circle, way): (&Arc<Circle>, &Arc<Way>),
+        (circle, own_rule, way): (&Arc<Circle>, &Arc<OwnRule>, &Arc<Way>),
         outbox: DatagramOutbox,
         list: Option<Arc<List>>,
     ) -> Self {
@@ -149,6 +150,7 @@ impl UdpTunnel {
             name: name.clone(),
             labels: labels.clone(),
             circle: circle.clone(),
+            own_rule: own_rule.clone(),
             way: way.clone(),
             bytes: bytes.clone(),
             book: book.clone(),
@@ -278,7 +280,9 @@ impl UdpTunnel {
         // What a flood runs into first, at the price of one look.
         self.circle.check(now)?;
         let access = self.context.access();
-        access.check_tunnel(self.host, &self.name, player.ip(), unix_now())?;
+        let wall = unix_now();
+        access.check_tunnel(self.host, &self.name, player.ip(), wall)?;
+        self.own_rule.check(player.ip(), wall)?;
         self.context.check_quota(self.host, &self.name)?;
         // An address may be spoofed: nothing is kept for it before admission.
         let permit = self.context.players.admit(now, player.ip(), &self.circle)?;
@@ -417,7 +421,10 @@ impl UdpTunnel {
     /// Ends the flows of players from where nobody may come any more.
     pub fn evict(&self, access: &Access) {
         let now = unix_now();
-        let is_barred = |player: SocketAddr| access.check_tunnel(self.host, &self.name, player.ip(), now).is_err();
+        let is_barred = |player: SocketAddr| {
+            let barred = access.check_tunnel(self.host, &self.name, player.ip(), now);
+            barred.and(self.own_rule.check(player.ip(), now)).is_err()
+        };
         let ended = self.table().close_where(self.context.clock.now(), is_barred);
         ended.into_iter().for_each(|flow| self.turn_out(flow, "banned"));
     }

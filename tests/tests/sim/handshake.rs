@@ -221,6 +221,7 @@ fn request(dice: &mut Dice, number: u64) -> TunnelRequest {
         away: None,
         beside: None,
         needs: None,
+        limits: None,
     }
 }
 
@@ -231,6 +232,7 @@ fn reply(dice: &mut Dice, name: TunnelName) -> TunnelReply {
         public_port: dice.number() as u16,
         idle_ms: dice.number() as u32,
         address: None,
+        limited: None,
     });
     let refused = opened.is_none().then(|| Refusal {
         code: *dice.pick(RefusalCode::ALL),

@@ -23,6 +23,7 @@ fn the_command_line_form_is_read() {
         wake: None,
         beside: None,
         needs: Vec::new(),
+        limits: Limits::default(),
     };
     let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
     let (java, bedrock) = (Preset::find("minecraft"), Preset::find("bedrock"));
@@ -186,6 +187,43 @@ fn redundancy_is_for_udp() {
     assert!(read("udp").unwrap().tunnels[0].redundancy);
     let refusal = read("tcp").unwrap_err().to_string();
     assert!(refusal.contains("`tunnel.redundancy` is for UDP"), "{refusal}");
+}
+
+#[test]
+fn limits_are_for_every_port_of_a_tunnel_and_a_list_that_is_too_long_is_told() {
+    let read = |limits: &str| {
+        crate::agent::AgentConfig::parse(
+            &format!("[[tunnel]]\nprotocol = \"udp\"\norigin = \"24454-24455\"\n{limits}\n"),
+            std::path::Path::new("agent.toml"),
+        )
+    };
+    let config = read(
+        "allow = [\"10.0.0.0/8\"]\ndeny = [\"10.1.0.0/16\", \"::1\"]\nmax_players = 3\nup = \"1 Mbit/s\"\ndown = \"2 Mbit/s\"",
+    );
+    let net = |text: &str| spawnpoint_core::access::parse_prefix(text).unwrap();
+    let wanted = Limits {
+        lists: spawnpoint_core::access::Lists {
+            allow: vec![net("10.0.0.0/8")],
+            deny: vec![net("10.1.0.0/16"), net("::1")],
+        },
+        players: Some(3),
+        up: Some(125_000),
+        down: Some(250_000),
+    };
+    let ports = config.unwrap().tunnels[0].expand();
+    assert_eq!(ports.len(), 2);
+    assert!(ports.iter().all(|port| port.limits == wanted));
+    assert!(read("").unwrap().tunnels[0].limits.is_empty());
+    let many: Vec<String> = (0..257)
+        .map(|number| format!("\"10.0.{}.{}\"", number / 256, number % 256))
+        .collect();
+    let refusal = read(&format!("deny = [{}]", many.join(","))).unwrap_err().to_string();
+    assert!(
+        refusal.contains("`tunnel.deny` has 257 prefixes and may have 256"),
+        "{refusal}"
+    );
+    let refusal = read("max_players = 0").unwrap_err().to_string();
+    assert!(refusal.contains("a whole number from 1"), "{refusal}");
 }
 
 fn expanded(text: &str) -> Vec<String> {

@@ -22,6 +22,7 @@ fn request(name: &str) -> TunnelRequest {
         away: None,
         beside: None,
         needs: None,
+        limits: None,
     }
 }
 
@@ -64,6 +65,7 @@ fn the_bytes_of_released_messages_never_change() {
         away: None,
         beside: None,
         needs: None,
+        limits: None,
         ..request("voice")
     };
     assert_eq!(
@@ -106,7 +108,8 @@ fn the_bytes_of_released_messages_never_change() {
                 public_host: "play.example".into(),
                 public_port: 25565,
                 idle_ms: 60_000,
-                address: None
+                address: None,
+                limited: None,
             }),
             refused: None,
         })),
@@ -185,7 +188,7 @@ proptest! {
     fn replies_survive_the_wire(id in any::<u32>(), port in any::<u16>(), host in "[a-z.]{0,40}", refused in any::<bool>(), text in "\\PC{0,60}") {
         let reply = TunnelReply {
             name: "t".parse().unwrap(),
-            opened: (!refused).then_some(OpenedTunnel { id: TunnelId(id), public_host: host, public_port: port, idle_ms: id, address: None }),
+            opened: (!refused).then_some(OpenedTunnel { id: TunnelId(id), public_host: host, public_port: port, idle_ms: id, address: None, limited: None }),
             refused: refused.then_some(Refusal { code: RefusalCode::PortTaken, text }),
         };
         let Message::TunnelReply(read) = Message::from_frame(&Message::TunnelReply(reply.clone()).to_frame()).unwrap() else { panic!() };

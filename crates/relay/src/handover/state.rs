@@ -218,6 +218,7 @@ mod tests {
                 away: None,
                 beside: None,
                 needs: None,
+                limits: None,
             },
             port: 25565,
             next_serial: 5,

@@ -15,12 +15,12 @@ use spawnpoint_proto::{Protocol, RefusalCode, TunnelId, host_port};
 use spawnpoint_store::{ClaimError, Reservation, ReserveError, StoreError};
 
 use super::LinkTask;
-use super::wishes::{Wishes, dialect_of, spec};
+use super::wishes::{Wishes, dialect_of, lists_of, spec};
 use crate::allowance::Allowance;
 use crate::list::is_listed;
 use crate::rates::{Speeds, Way};
 use crate::registry::{OpenFailure, Opened};
-use crate::tunnel::Tunnel;
+use crate::tunnel::{OwnRule, Tunnel};
 use crate::udp::UdpTunnel;
 
 /// How long our own socket may take to close before the port counts as another program's, in steps.
@@ -77,6 +77,7 @@ impl LinkTask {
             public_host: self.context.public_host.clone(),
             public_port,
             idle_ms: self.context.config().players.udp_idle.as_millis() as u32,
+            limited: request.limits.is_some().then_some(true),
         };
         TunnelReply {
             name: request.name.clone(),
@@ -94,7 +95,9 @@ impl LinkTask {
         if let Some(updated) = self.update(asked, &wishes).await {
             return updated;
         }
-        let Wishes { request, names, shared } = match wishes {
+        let Wishes {
+            request, names, shared, ..
+        } = match wishes {
             Ok(wishes) => wishes,
             Err((code, text)) => return self.refuse(asked, code, &text),
         };
@@ -219,7 +222,7 @@ impl LinkTask {
         }
     }
 
-    /// Changes what can be changed of an open tunnel under its players: its names, and its words for when it is away. `None` when it is not open, or other
+    /// Changes what can be changed of an open tunnel under its players: its names, its words for when it is away, and who may come. `None` when it is not open, or other
     /// things are to be changed. What is refused stays as it was, and the answer says so.
     async fn update(
         &mut self,
@@ -230,6 +233,7 @@ impl LinkTask {
         let plain = |request: &TunnelRequest| TunnelRequest {
             names: None,
             away: None,
+            limits: None,
             preferred_port: None,
             ..request.clone()
         };
@@ -242,6 +246,11 @@ impl LinkTask {
         let refused = changed.err();
         if refused.is_none() {
             self.requests.insert(asked.name.clone(), (asked.clone(), id));
+            if let Ok(wishes) = wishes {
+                tunnel.own_rule.set(&wishes.lists);
+                self.apply_allowance();
+                self.evict();
+            }
             if tunnel.list.is_some() {
                 self.keep_entry(asked).await;
             }
@@ -401,8 +410,10 @@ impl LinkTask {
             protocol: request.protocol.as_str(),
         };
         let (context, bytes) = (&self.context, self.context.metrics.bytes(&labels));
-        let Allowance { bounds, rates } = Allowance::of_tunnel(context, &self.host, &request.name);
+        let Allowance { bounds, rates } = Allowance::of_tunnel(context, &self.host, request);
         let circle = Arc::new(Circle::of_tunnel(bounds, &self.link.circle));
+        // They made sense when the tunnel was asked for.
+        let own_rule = Arc::new(OwnRule::new(&lists_of(request).unwrap_or_default()));
         let way = Arc::new(Way {
             own: Speeds::new(rates),
             host: self.link.speeds.clone(),
@@ -421,7 +432,7 @@ impl LinkTask {
                 id,
                 (self.link.host, &request.name),
                 (&labels, &bytes, &book),
-                (&circle, &way),
+                (&circle, &own_rule, &way),
                 outbox,
                 pinged,
             ));
@@ -442,6 +453,7 @@ impl LinkTask {
             udp,
             names: Mutex::new(names),
             list,
+            own_rule,
         });
         self.link.tunnels().insert(id.lane(), tunnel.clone());
         self.requests.insert(request.name.clone(), (request.clone(), id));

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use spawnpoint_core::access::{Lists, parse_prefix};
 use spawnpoint_core::hostname::Pattern;
 use spawnpoint_core::route::TunnelSpec;
 use spawnpoint_ops::describe;
@@ -24,6 +25,8 @@ pub(super) struct Wishes {
     pub names: Vec<Pattern>,
     /// Ports of its protocol that are nobody's own.
     pub shared: HashSet<u16>,
+    /// From where players may come.
+    pub lists: Lists,
 }
 
 impl LinkTask {
@@ -36,6 +39,7 @@ impl LinkTask {
         let names = self
             .wanted_names(asked)
             .map_err(|text| (RefusalCode::NameNotGranted, text))?;
+        let lists = lists_of(asked).map_err(|text| (RefusalCode::Malformed, text))?;
         let shared: HashSet<u16> = shared_ports(&config)
             .filter(|((protocol, _), _)| *protocol == asked.protocol)
             .map(|((_, port), _)| port)
@@ -62,7 +66,12 @@ impl LinkTask {
             }
             request.public_port = None;
         }
-        Ok(Wishes { request, names, shared })
+        Ok(Wishes {
+            request,
+            names,
+            shared,
+            lists,
+        })
     }
 
     /// The host's own names that a tunnel wants.
@@ -126,6 +135,21 @@ impl LinkTask {
             port,
         )
     }
+}
+
+/// From where players may come to a tunnel, as it asks.
+///
+/// # Errors
+/// What makes no sense.
+pub(super) fn lists_of(request: &TunnelRequest) -> Result<Lists, String> {
+    let limits = request.limits.as_ref();
+    let read = |list: Option<&Vec<String>>| -> Result<Vec<_>, String> {
+        list.into_iter().flatten().map(|text| parse_prefix(text)).collect()
+    };
+    Ok(Lists {
+        allow: read(limits.and_then(|limits| limits.allow.as_ref()))?,
+        deny: read(limits.and_then(|limits| limits.deny.as_ref()))?,
+    })
 }
 
 /// What players of a tunnel speak, as far as this build knows it.
