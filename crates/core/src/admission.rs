@@ -156,6 +156,11 @@ impl Gate {
         self.state().tally(Prefix::of(ip)).is_known()
     }
 
+    /// Whether that is so of anybody in the network of `ip`, IPv4 /24 or IPv6 /48. Looks at everybody who is in.
+    pub fn is_network_known(&self, ip: IpAddr) -> bool {
+        self.state().is_network_known(Prefix::of(ip).network())
+    }
+
     /// Whether the relay is under siege.
     pub fn is_besieged(&self, now: Time) -> bool {
         self.state().siege.is_on(now)
@@ -210,6 +215,11 @@ impl State {
             self.prefixes.entry(prefix).or_default().enter(now, &bounds);
         }
         self.relay.enter(now, &self.limits.relay);
+    }
+
+    fn is_network_known(&self, network: Prefix) -> bool {
+        let mut all = self.prefixes.iter();
+        all.any(|(prefix, tally)| prefix.network() == network && tally.is_known())
     }
 
     fn tally(&self, prefix: Prefix) -> Tally {

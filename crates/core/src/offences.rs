@@ -4,15 +4,18 @@
 //! ceiling, and a day of good behaviour halves nothing but takes one step back. Whoever is only busy offends nobody: what counts here is said by whoever saw it, of addresses that are
 //! known to be real.
 //!
-//! The book is bounded: when it is full of prefixes that still matter, further ones are not written down, and none is forgotten for them.
+//! Of an IPv6 network, /48, as one household or one rented machine may have it, whatever its /64s do is added up too: eight times as much bans all of it, and beyond a bound its /64s
+//! are not written down one by one. The book is bounded: when it is full of prefixes that still matter, further ones are not written down, and none is forgotten for them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use spawnpoint_proto::Time;
 
-use crate::admission::prefix_of;
+use crate::access::household;
+use crate::admission::network_of;
 
 /// What somebody did.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -64,6 +67,12 @@ const FORGIVEN: Duration = Duration::from_secs(24 * 3_600);
 /// Prefixes in the book at most.
 const MOST: usize = 65_536;
 
+/// How much more than a household a network may do.
+const NETWORK: f64 = 8.0;
+
+/// Households of one network that are told apart.
+const HOUSEHOLDS: u32 = 64;
+
 /// How long bans last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sentences {
@@ -73,10 +82,27 @@ pub struct Sentences {
     pub longest: Duration,
 }
 
+/// Who is to be banned, and for how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sentence {
+    /// A household, or an IPv6 network of many.
+    pub prefix: IpNet,
+    /// How long.
+    pub lasts: Duration,
+}
+
+/// The IPv6 network of which a household at `ip` may be one of many.
+fn network(ip: IpAddr) -> Option<IpNet> {
+    match ip.to_canonical() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(_) => Some(IpNet::new_assert(network_of(ip), 48)),
+    }
+}
+
 /// The book of offences.
 #[derive(Debug, Default)]
 pub struct Offences {
-    records: HashMap<IpAddr, Record>,
+    records: HashMap<IpNet, Record>,
     next_prune: Time,
 }
 
@@ -87,6 +113,8 @@ struct Record {
     /// Bans so far, less what was forgiven.
     bans: u32,
     banned_at: Time,
+    /// Of a network: its households in the book.
+    households: u32,
 }
 
 impl Record {
@@ -102,9 +130,30 @@ impl Record {
 }
 
 impl Offences {
-    /// Somebody at `ip` has offended; returns for how long their prefix is to be banned, if this was one too many.
-    pub fn note(&mut self, now: Time, ip: IpAddr, offence: Offence, sentences: Sentences) -> Option<Duration> {
-        let prefix = prefix_of(ip);
+    /// Somebody at `ip` has offended; returns who is to be banned, if this was one too many.
+    pub fn note(&mut self, now: Time, ip: IpAddr, offence: Offence, sentences: Sentences) -> Option<Sentence> {
+        let (household, network) = (household(ip), network(ip));
+        let sentence = |prefix| move |lasts| Sentence { prefix, lasts };
+        if let Some(network) = network {
+            let lasts = self.weigh(now, network, offence.weight() / NETWORK, sentences);
+            if let Some(lasts) = lasts {
+                return Some(sentence(network)(lasts));
+            }
+            if !self.records.contains_key(&household)
+                && let Some(record) = self.records.get_mut(&network)
+            {
+                if record.households >= HOUSEHOLDS {
+                    return None;
+                }
+                record.households += 1;
+            }
+        }
+        self.weigh(now, household, offence.weight(), sentences)
+            .map(sentence(household))
+    }
+
+    /// Adds `weight` to what `prefix` has done; returns for how long it is to be banned, if that was too much.
+    fn weigh(&mut self, now: Time, prefix: IpNet, weight: f64, sentences: Sentences) -> Option<Duration> {
         if self.records.len() >= MOST && !self.records.contains_key(&prefix) {
             self.prune(now);
             if self.records.len() >= MOST {
@@ -116,7 +165,7 @@ impl Offences {
             ..Record::default()
         });
         record.fade(now);
-        record.score += offence.weight();
+        record.score += weight;
         if record.score < THRESHOLD {
             return None;
         }
@@ -143,10 +192,19 @@ impl Offences {
     fn prune(&mut self, now: Time) {
         if now >= self.next_prune {
             self.next_prune = now + Duration::from_secs(1);
-            self.records.retain(|_, record| {
+            let mut households: HashMap<IpNet, u32> = HashMap::new();
+            self.records.retain(|prefix, record| {
                 record.fade(now);
-                record.score >= 1.0 || record.bans > 0
+                let matters = record.score >= 1.0 || record.bans > 0;
+                let network = network(prefix.addr()).filter(|network| network != prefix && matters);
+                if let Some(network) = network {
+                    *households.entry(network).or_default() += 1;
+                }
+                matters
             });
+            for (network, record) in &mut self.records {
+                record.households = households.get(network).copied().unwrap_or(0);
+            }
         }
     }
 }
@@ -154,6 +212,8 @@ impl Offences {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     const SENTENCES: Sentences = Sentences {
@@ -172,8 +232,9 @@ mod tests {
     /// Offends until there is a ban; how often, and how long it is.
     fn until_banned(book: &mut Offences, now: Time, who: IpAddr, offence: Offence) -> (u32, Duration) {
         for count in 1..10_000 {
-            if let Some(lasts) = book.note(now, who, offence, SENTENCES) {
-                return (count, lasts);
+            if let Some(sentence) = book.note(now, who, offence, SENTENCES) {
+                assert_eq!(sentence.prefix, household(who));
+                return (count, sentence.lasts);
             }
         }
         panic!("never banned")
@@ -217,6 +278,51 @@ mod tests {
         assert_eq!(count(Offence::BadHandshake), 10);
         assert_eq!(count(Offence::BadHello), 20);
         assert!((500..=510).contains(&count(Offence::Rate)));
+    }
+
+    /// The household `number` of the network 2001:db8:`network`::/48.
+    fn of_network(network: u16, number: u16) -> IpAddr {
+        Ipv6Addr::new(0x2001, 0xdb8, network, number, 0, 0, 0, 1).into()
+    }
+
+    #[test]
+    fn a_network_that_offends_from_ever_other_households_is_banned_as_one() {
+        let mut book = Offences::default();
+        let mut banned = Vec::new();
+        for number in 0..u16::MAX {
+            banned.extend(book.note(at(0), of_network(7, number), Offence::FailedToken, SENTENCES));
+            if !banned.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(banned[0].prefix, "2001:db8:7::/48".parse().unwrap());
+        assert_eq!(banned[0].lasts, SENTENCES.first);
+        assert!(book.len() <= 1 + HOUSEHOLDS as usize, "{}", book.len());
+        // Its neighbour has done nothing.
+        assert_eq!(
+            book.note(at(0), of_network(8, 1), Offence::FailedToken, SENTENCES),
+            None
+        );
+    }
+
+    #[test]
+    fn one_household_never_has_its_whole_network_banned() {
+        let mut book = Offences::default();
+        let mut now = at(0);
+        for _ in 0..20 {
+            let (count, lasts) = until_banned(&mut book, now, of_network(7, 1), Offence::FailedToken);
+            assert_eq!(count, 5);
+            now = now + lasts;
+        }
+    }
+
+    #[test]
+    fn one_network_does_not_fill_the_book() {
+        let mut book = Offences::default();
+        for number in 0..u16::MAX {
+            book.note(at(0), of_network(7, number), Offence::Rate, SENTENCES);
+        }
+        assert!(book.len() <= 1 + HOUSEHOLDS as usize, "{}", book.len());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use spawnpoint_core::access::household;
 use spawnpoint_core::grant::UnixTime;
-use spawnpoint_core::offences::{Offence, Offences};
+use spawnpoint_core::offences::{Offence, Offences, Sentence};
 use spawnpoint_net::unix_now;
 use spawnpoint_ops::{Event, describe};
 use spawnpoint_store::{Ban, BannedBy};
@@ -49,15 +49,19 @@ impl Context {
             return;
         }
         let mut offences = self.book.offences.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(lasts) = offences.note(now, ip, offence, sentences) else {
+        let Some(Sentence { mut prefix, lasts }) = offences.note(now, ip, offence, sentences) else {
             return;
         };
         drop(offences);
+        // Somebody plays from the same network: then it is only this one who is out.
+        if prefix != household(ip) && self.players.is_network_known(ip) {
+            prefix = household(ip);
+        }
         let created = unix_now();
         // A full queue is a directory that does not keep up.
         let _ = self.book.sentences.try_send(Ban {
             host: None,
-            prefix: household(ip),
+            prefix,
             until: Some(UnixTime(created.0 + lasts.as_secs().max(1))),
             created,
             by: BannedBy::Relay,

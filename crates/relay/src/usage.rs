@@ -22,6 +22,12 @@ use crate::context::Context;
 /// How often it is taken over; a quota is overdrawn by what passes in this time.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// Tunnels of one host that are told apart in a day; what further ones use is written down under one name.
+const NAMES: usize = 256;
+
+/// That name.
+const OTHERS: &str = "others";
+
 /// Which tunnel.
 type Key = (HostNumber, TunnelName, Protocol);
 
@@ -123,8 +129,36 @@ pub(crate) type UsedUp = HashSet<Quota>;
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     open: Mutex<HashMap<Key, Arc<Book>>>,
+    names: Mutex<Names>,
     month: Mutex<Month>,
     used_up: watch::Sender<Arc<UsedUp>>,
+}
+
+/// The tunnels that have used something today.
+#[derive(Debug, Default)]
+struct Names {
+    day: Option<Day>,
+    of: HashMap<HostNumber, HashSet<TunnelName>>,
+}
+
+impl Names {
+    /// Under which name it is written down what `tunnel` uses.
+    fn of(&mut self, day: Day, host: HostNumber, tunnel: &TunnelName) -> TunnelName {
+        if self.day != Some(day) {
+            *self = Self {
+                day: Some(day),
+                ..Self::default()
+            };
+        }
+        let names = self.of.entry(host).or_default();
+        match names.len() < NAMES || names.contains(tunnel) {
+            true => {
+                names.insert(tunnel.clone());
+                tunnel.clone()
+            }
+            false => OTHERS.parse().unwrap_or_else(|_| tunnel.clone()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -194,6 +228,7 @@ impl Books {
     /// What was used since the last time.
     fn take(&self, day: Day) -> Vec<Usage> {
         let mut open = self.open();
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = Vec::new();
         open.retain(|(host, tunnel, protocol), book| {
             let is_open = Arc::strong_count(book) > 1;
@@ -201,7 +236,7 @@ impl Books {
             if (sessions, peak, up, down) != (0, 0, 0, 0) {
                 all.push(Usage {
                     host: HostId(host.0),
-                    tunnel: tunnel.clone(),
+                    tunnel: names.of(day, *host, tunnel),
                     protocol: *protocol,
                     day,
                     sessions,
@@ -359,6 +394,22 @@ mod tests {
         let _third = books.of(HOST, &name, Protocol::Tcp, &unused);
         unused[1].inc_by(1);
         assert_eq!(used(&books), (0, 1), "counters that read the same are not the same");
+    }
+
+    #[test]
+    fn a_host_with_ever_new_tunnels_has_so_many_lines_a_day_and_loses_no_byte() {
+        let books = Books::default();
+        let use_one = |number: u32| {
+            let counters: [Counter; 2] = Default::default();
+            let name = format!("game-{number}").parse::<TunnelName>().expect("a name");
+            let _book = books.of(HOST, &name, Protocol::Tcp, &counters);
+            counters[0].inc_by(1);
+            books.take(Day::of(spawnpoint_core::grant::UnixTime(0)))
+        };
+        let used: Vec<Usage> = (0..1_000).flat_map(use_one).collect();
+        let names: HashSet<&TunnelName> = used.iter().map(|used| &used.tunnel).collect();
+        assert_eq!(names.len(), NAMES + 1);
+        assert_eq!(used.iter().map(|used| used.up).sum::<u64>(), 1_000);
     }
 
     #[test]

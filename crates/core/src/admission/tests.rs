@@ -299,3 +299,13 @@ fn changed_limits_count_from_the_next_player_on_and_nobody_leaves() {
         full(Whose::Address, Full::Players)
     );
 }
+
+#[test]
+fn a_network_is_known_by_anybody_in_it_whom_a_server_has_answered() {
+    let (gate, circle) = (Gate::new(LIMITS), host());
+    let player = gate.admit(at(0), ip("2001:db8:7:1::1"), &circle).unwrap();
+    assert!(!gate.is_network_known(ip("2001:db8:7:2::1")), "nobody has answered yet");
+    player.settle();
+    assert!(gate.is_network_known(ip("2001:db8:7:2::1")));
+    assert!(!gate.is_network_known(ip("2001:db8:8:2::1")));
+}
