@@ -4,8 +4,10 @@
 //! sessions, and the tunnels by id. When a carrier dies the link is parked, see [`resume`].
 
 mod bans;
+mod changes;
 mod count;
 mod datagrams;
+mod end;
 mod guard;
 #[cfg(unix)]
 mod handover;
@@ -20,12 +22,9 @@ use std::time::Duration;
 
 use spawnpoint_core::admission::Circle;
 use spawnpoint_core::pace::Pace;
-use spawnpoint_core::route::{HostNumber, Return};
+use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::SecretHash;
-use spawnpoint_net::{
-    ControlError, ControlReader, ControlWriter, DatagramOutbox, Opening, SessionEnd, Sessions, TaskScope, hint_rate,
-    unix_now, var,
-};
+use spawnpoint_net::{ControlReader, ControlWriter, DatagramOutbox, Sessions, TaskScope, hint_rate, unix_now, var};
 use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::control::{
     Delivered, GoAway, Hello, Message, Notice, Refusal, TunnelReply, TunnelRequest, Unsupported,
@@ -37,15 +36,14 @@ use tokio::sync::oneshot;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::allowance::Allowance;
 use crate::away::Presence;
 use crate::context::Context;
-use crate::list;
 use crate::meter::SessionMeter;
 use crate::rates::HostSpeeds;
 use crate::registry::{Places, Registry};
 use crate::tunnel::Tunnel;
 
+use end::End;
 #[cfg(unix)]
 pub(crate) use handover::{Rested, restore};
 pub(crate) use resume::Arrival;
@@ -70,9 +68,6 @@ const COMMANDS: usize = 256;
 
 /// An agent that has no stream to give for this long is full, or away for longer than a new player cares to wait.
 const MAX_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Players' tasks end this soon after their sessions.
-const SESSIONS_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A link as the rest of the relay sees it.
 #[derive(Debug)]
@@ -150,21 +145,6 @@ pub(crate) enum Command {
         go_on: CancellationToken,
         reply: oneshot::Sender<Rested>,
     },
-}
-
-/// How a carrier, or with it the link, ended.
-#[derive(Debug)]
-enum End {
-    /// The connection is gone.
-    Lost(quinn::ConnectionError),
-    /// The agent has come on a newer connection.
-    Superseded(Box<Arrival>),
-    /// We end it.
-    Close(CloseCode),
-    /// The agent broke the protocol.
-    Violation(Violation),
-    /// No new carrier came in time.
-    Expired,
 }
 
 impl Link {
@@ -615,105 +595,8 @@ impl LinkTask {
         }
     }
 
-    /// How many players the host and its tunnels take, and how fast they may be, is as grant and configuration say now.
-    fn apply_allowance(&self) {
-        let Allowance { bounds, rates } = Allowance::of_host(&self.context, &self.host);
-        self.link.circle.set_bounds(bounds);
-        self.link.speeds.own.set(rates);
-        for (request, id) in self.requests.values() {
-            if let Some(tunnel) = self.link.tunnel(*id) {
-                let Allowance { bounds, rates } = Allowance::of_tunnel(&self.context, &self.host, request);
-                tunnel.circle.set_bounds(bounds);
-                tunnel.way.own.set(rates);
-            }
-        }
-    }
-
-    /// Ends the sessions of players from where nobody may come any more.
-    fn evict(&self) {
-        let (access, now) = (self.context.access(), unix_now());
-        let tunnels: Vec<Arc<Tunnel>> = self.link.tunnels().values().cloned().collect();
-        for udp in tunnels.iter().filter_map(|tunnel| tunnel.udp.as_ref()) {
-            udp.evict(&access);
-        }
-        for session in self.link.sessions.all() {
-            let Opening { tunnel, player, .. } = session.opening;
-            let is_in = |(_, (_, id)): &(&TunnelName, &(TunnelRequest, TunnelId))| *id == tunnel;
-            let Some((name, _)) = self.requests.iter().find(is_in) else {
-                continue;
-            };
-            let by_host = |tunnel: Arc<Tunnel>| tunnel.own_rule.check(player.ip(), now);
-            let barred = access.check_tunnel(self.link.host, name, player.ip(), now);
-            if barred.and(self.link.tunnel(tunnel).map_or(Ok(()), by_host)).is_err() {
-                session.end(SessionEnd::Banned);
-            }
-        }
-    }
-
     fn closing(&self) -> CloseCode {
         self.link.closing.get().copied().unwrap_or(CloseCode::Internal)
-    }
-
-    /// The operator may have changed this host's grant; that it may not be here at all is seen to by [`guard`].
-    async fn on_directory_change(&mut self, writer: &mut ControlWriter) -> Result<(), End> {
-        let host = match self.context.hosts.host(self.host.id).await {
-            Ok(Some(host)) => host,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                tracing::error!(error = %describe(&error), "the directory could not be read, a changed grant is not live yet");
-                return Ok(());
-            }
-        };
-        if host.grant == self.host.grant {
-            return Ok(());
-        }
-        self.host = host;
-        self.apply_allowance();
-        let pool = &self.context.config().players.ports;
-        let mut gone = Vec::new();
-        for (name, (request, _)) in &self.requests {
-            let port = self.registry.port_of(self.link.host, name).await;
-            if let Err(code) = self
-                .host
-                .grant
-                .check(request.protocol, port.or(request.public_port), pool)
-            {
-                gone.push((name.clone(), self.grant_text(code, request)));
-            } else if let Err((RefusalCode::NameNotGranted, text)) = self.settle(request).await {
-                gone.push((name.clone(), text));
-            }
-        }
-        // A port that lies beside one that moves moves with it, and after it.
-        for (name, (request, _)) in &self.requests {
-            let leader = request.beside.as_ref().map(|beside| &beside.tunnel);
-            let is_moved = gone.iter().any(|(moved, _)| Some(moved) == leader);
-            if is_moved && !gone.iter().any(|(moved, _)| moved == name) {
-                gone.push((
-                    name.clone(),
-                    "the port beside which it lies is granted no more".to_owned(),
-                ));
-            }
-        }
-        gone.sort_by_key(|(name, _)| {
-            self.requests
-                .get(name)
-                .is_some_and(|(request, _)| request.beside.is_some())
-        });
-        for (name, text) in gone {
-            let request = self.requests.get(&name).map(|(request, _)| request.clone());
-            self.close(&name).await;
-            let reply = match request {
-                // A tunnel without a wish goes on at a port that is allowed.
-                Some(request) if request.public_port.is_none() => self.open(&request).await,
-                _ => TunnelReply {
-                    name,
-                    opened: None,
-                    refused: Some(Refusal::new(RefusalCode::GrantChanged, &text)),
-                },
-            };
-            self.send(writer, &Message::TunnelReply(reply)).await?;
-        }
-        Ok(())
     }
 
     async fn send(&self, writer: &mut ControlWriter, message: &Message) -> Result<(), End> {
@@ -721,108 +604,5 @@ impl LinkTask {
             Ok(sent) => Ok(sent?),
             Err(_) => Err(End::Close(CloseCode::Timeout)),
         }
-    }
-
-    /// Ends the link for good; `connection` was its last.
-    async fn finish(mut self, end: End, connection: Option<&quinn::Connection>) {
-        let (link, context) = (self.link.clone(), self.context.clone());
-        // Nobody arrives here any more.
-        self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
-            drop(command);
-        }
-        self.count();
-        self.touch().await;
-        let is_welcome = match context.hosts.host(self.host.id).await {
-            Ok(host) => host.is_some_and(|host| host.is_welcome(unix_now())),
-            Err(_) => true,
-        };
-        let (reason, code, back) = match &end {
-            End::Lost(_) if let Some(code) = link.closing.get() => (code.as_str(), None, back_after(*code)),
-            End::Lost(error) if said_goodbye(error) => (lost_reason(error), None, Return::Perhaps),
-            End::Lost(error) => (lost_reason(error), None, Return::Soon),
-            End::Close(code) => (code.as_str(), Some(*code), back_after(*code)),
-            End::Violation(violation) => {
-                context.metrics.violation(violation.as_str());
-                (violation.as_str(), Some(CloseCode::Violation), Return::Soon)
-            }
-            End::Expired => ("expired", None, Return::Perhaps),
-            End::Superseded(_) => ("superseded", Some(CloseCode::Superseded), Return::Soon),
-        };
-        if let (Some(code), Some(connection)) = (code, connection) {
-            connection.close(var(code.number()), reason.as_bytes());
-        }
-        let is_expired = matches!(end, End::Expired);
-        link.sessions.end_all(match is_expired {
-            true => SessionEnd::Expired,
-            false => SessionEnd::LinkLost,
-        });
-        // So that each reports its own end; what closes the tunnel below ends whoever is left.
-        let _ = tokio::time::timeout(SESSIONS_DEADLINE, link.sessions.emptied()).await;
-        let tunnels: Vec<Arc<Tunnel>> = link.tunnels().values().cloned().collect();
-        for tunnel in &tunnels {
-            if let Some(unnoted) = tunnel.list.as_ref().and_then(|list| list.gone(unix_now())) {
-                list::note(&context, link.host, &tunnel.labels, unnoted).await;
-            }
-        }
-        tunnels
-            .into_iter()
-            .map(|tunnel| tunnel.id)
-            .for_each(|id| self.end_tunnel(id, if is_expired { "expired" } else { "link_lost" }));
-        if matches!(end, End::Close(CloseCode::TakenOver)) {
-            self.registry.bury(link.id).await;
-        }
-        // A host with a new invite comes back with that.
-        let back = match back {
-            Return::Never if is_welcome => Return::Perhaps,
-            back => back,
-        };
-        self.registry.detach(link.id, back).await;
-        if !self.registry.is_linked(link.host).await {
-            context.metrics.forget_link(&link.host_name);
-        }
-        if !is_expired {
-            self.down(reason);
-        }
-        self.scope.close(Duration::from_secs(5)).await;
-    }
-}
-
-impl From<ControlError> for End {
-    fn from(error: ControlError) -> Self {
-        match error {
-            ControlError::Violation(violation) => Self::Violation(violation),
-            ControlError::Lost(error) => Self::Lost(error),
-            ControlError::Cut => Self::Violation(Violation::ControlEnded),
-        }
-    }
-}
-
-/// Whether an agent comes back whose link was closed for `code`.
-const fn back_after(code: CloseCode) -> Return {
-    match code {
-        CloseCode::Timeout | CloseCode::Internal | CloseCode::Busy => Return::Soon,
-        CloseCode::Revoked => Return::Never,
-        _ => Return::Perhaps,
-    }
-}
-
-fn said_goodbye(error: &quinn::ConnectionError) -> bool {
-    match error {
-        quinn::ConnectionError::ApplicationClosed(close) => {
-            CloseCode::from_number(close.error_code.into_inner()) == CloseCode::Shutdown
-        }
-        _ => false,
-    }
-}
-
-fn lost_reason(error: &quinn::ConnectionError) -> &'static str {
-    use quinn::ConnectionError as Error;
-    match error {
-        Error::ApplicationClosed(close) => CloseCode::from_number(close.error_code.into_inner()).as_str(),
-        Error::TimedOut => "timed_out",
-        Error::Reset => "reset",
-        Error::LocallyClosed => "closed_here",
-        _ => "transport_error",
     }
 }

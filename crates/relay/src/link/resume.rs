@@ -13,7 +13,8 @@ use spawnpoint_proto::stream::StreamHeader;
 use spawnpoint_proto::{CloseCode, ResetCode, SessionId, TunnelName};
 use spawnpoint_store::Host;
 
-use super::{Carriage, Carrier, Command, End, Link, LinkTask, lost_reason, said_goodbye};
+use super::end::{End, lost_reason, said_goodbye};
+use super::{Carriage, Carrier, Command, Link, LinkTask};
 use crate::tcp::open_stream;
 use crate::welcome::{SOFTWARE, WELCOME_DEADLINE};
 
