@@ -18,7 +18,7 @@ mod interfaces;
 mod listen;
 #[cfg(unix)]
 mod local;
-mod memory;
+mod machine;
 mod outbox;
 mod probe;
 mod random;
@@ -46,7 +46,7 @@ pub use interfaces::AddressWatch;
 pub use listen::{BindError, bind_tcp, bind_udp, canonical, is_local_name};
 #[cfg(unix)]
 pub use local::{LocalError, LocalReply, LocalRequest, LocalServer, ask};
-pub use memory::{memory_in_use, memory_of_machine};
+pub use machine::{memory_in_use, memory_of_machine, open_files_limit};
 pub use outbox::DatagramOutbox;
 pub use probe::wait_for_answer;
 pub use random::{random_bytes, random_unit};

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use spawnpoint_config::relay::RelayConfig;
 use spawnpoint_core::admission::{Bounds, DenyReason, Full, Gate, Limits, Whose};
 use spawnpoint_core::offences::Offence;
 use spawnpoint_core::pace::Pace;
@@ -45,7 +44,7 @@ const NO_HOST: i64 = -1;
 const REFUSALS: usize = 256;
 
 /// What the gates of players and of those who are heard allow.
-fn limits(config: &RelayConfig) -> (Limits, Limits) {
+fn limits(config: &Settings) -> (Limits, Limits) {
     let players = Limits {
         relay: config.players.total,
         prefix: config.players.per_address,
@@ -53,7 +52,7 @@ fn limits(config: &RelayConfig) -> (Limits, Limits) {
         siege: SIEGE,
     };
     let hearing = Limits {
-        relay: Bounds::of_players(MAX_HEARING),
+        relay: Bounds::of_players(config.hearing),
         ..players
     };
     (players, hearing)
@@ -114,7 +113,7 @@ impl Context {
         let settings = Arc::new(settings);
         let config = &settings.config;
         let links = Arc::new(Semaphore::new(config.links.max_links as usize));
-        let (players, hearing) = limits(config);
+        let (players, hearing) = limits(&settings);
         Self {
             clock,
             settings: watch::Sender::new(settings.clone()),
@@ -153,7 +152,7 @@ impl Context {
 
     /// The configuration says this from here on.
     pub fn reconfigure(&self, settings: Settings) {
-        let (players, hearing) = limits(&settings.config);
+        let (players, hearing) = limits(&settings);
         self.players.set_limits(players);
         self.hearing.set_limits(hearing);
         let per_address = settings.bandwidth.per_address;

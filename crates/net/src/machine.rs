@@ -1,7 +1,15 @@
-//! How much memory this process has, and how much it may have.
+//! What this process has of the machine, and may have: memory, open files.
 
 use std::fs;
 use std::path::Path;
+
+/// How many files and sockets this process may have open; `None` where there is no such limit.
+pub fn open_files_limit() -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    None
+}
 
 /// What the machine, or the control group around this process, lets it have at most, in bytes; `None` where that cannot be found out.
 pub fn memory_of_machine() -> Option<u64> {
