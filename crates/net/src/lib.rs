@@ -59,7 +59,7 @@ pub use stream::{StreamError, read_header};
 #[cfg(unix)]
 pub use succession::{Descriptors, Predecessor, Sockets, SuccessionError, Successor};
 pub use supervisor::{NotifyError, notify};
-pub use udp::{PacketBuffers, PacketSocket};
+pub use udp::{PacketReader, PacketSocket};
 
 /// What TLS exports for a connection: the same at both ends, and on no other connection.
 ///

@@ -9,9 +9,7 @@ use std::time::Duration;
 use spawnpoint_core::admission::{Bounds, Circle, DenyReason, Permit};
 use spawnpoint_core::flow::DropReason;
 use spawnpoint_core::route::{PublicPort, Route};
-use spawnpoint_net::{
-    BindError, LocalSocket, PacketBuffers, PacketSocket, TaskScope, bind_tcp, bind_udp, canonical, unix_now,
-};
+use spawnpoint_net::{BindError, LocalSocket, PacketSocket, TaskScope, bind_tcp, bind_udp, canonical, unix_now};
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::{Dialect, Protocol};
 use spawnpoint_sniff::raknet;
@@ -330,12 +328,12 @@ struct Receiver {
 
 impl Receiver {
     async fn receive(mut self) {
-        let mut buffers = PacketBuffers::default();
         let via = self.via.clone();
+        let mut reader = via.socket.reader();
         let (mut packets, mut refused) = (0, 0);
         loop {
             let is_flooded = refused >= MAX_PACKETS;
-            let received = via.socket.receive(&mut buffers, |player, local, packet| {
+            let received = reader.receive(|player, local, packet| {
                 packets += 1;
                 let target = self.target().cloned();
                 if self.is_answered((player, local, packet)) {
@@ -347,15 +345,20 @@ impl Receiver {
                     None => self.drop_packet(),
                 }
             });
-            tokio::select! {
+            let received = tokio::select! {
                 biased; // a flood is taken as far as it has come before it is left alone for a moment
-                received = received => if let Err(error) = received {
+                received = received => Some(received),
+                () = std::future::ready(()), if is_flooded => None,
+            };
+            match received {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
                     tracing::warn!(port = self.port.1, %error, "packets could not be received");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
-                },
-                () = std::future::ready(()), if is_flooded => {
+                }
+                None => {
                     refused = 0;
-                    tokio::time::sleep(FLOOD_PAUSE).await;
+                    reader.rest(FLOOD_PAUSE).await;
                 }
             }
             if packets >= MAX_PACKETS {
@@ -442,11 +445,10 @@ pub(crate) fn presence_of(context: &Context, route: &Route<Arc<Link>>) -> Presen
 
 /// Receives the packets of a port that many tunnels share.
 async fn receive_shared(mut concierge: Concierge, port: u16) {
-    let mut buffers = PacketBuffers::default();
-    let socket = concierge.via.socket.clone();
+    let mut reader = concierge.via.socket.reader();
     let mut packets = 0;
     loop {
-        let received = socket.receive(&mut buffers, |client, local, packet| {
+        let received = reader.receive(|client, local, packet| {
             packets += 1;
             concierge.on_packet(client, local, packet);
         });

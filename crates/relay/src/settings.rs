@@ -20,6 +20,9 @@ const MAX_ICON: usize = 12 * 1024;
 /// Open files that are not players: the directory, the log, listeners for agents and askers.
 const OTHER_FILES: u64 = 128;
 
+/// A listener for TCP, a socket for UDP, and that once more to be watched by.
+const SOCKETS_OF_PORT: u64 = 3;
+
 /// The configuration, with what it names read.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -87,10 +90,10 @@ struct Room {
 }
 
 impl Room {
-    /// With `files` open files, some of which are the listeners of `ports`.
+    /// With `files` open files, some of which are the sockets of `ports`.
     fn within(files: u64, ports: u64) -> Self {
-        let left = files.saturating_sub(OTHER_FILES + ports);
-        let hearing = (left / 4).clamp(1, u64::from(MAX_HEARING));
+        let left = files.saturating_sub(OTHER_FILES + ports * SOCKETS_OF_PORT);
+        let hearing = (left / 16).clamp(1, u64::from(MAX_HEARING));
         let players = left.saturating_sub(hearing).clamp(1, u64::from(u32::MAX));
         Self {
             players: players as u32,
@@ -142,6 +145,6 @@ mod tests {
             assert!(players >= 1 && (1..=MAX_HEARING).contains(&hearing));
         }
         assert_eq!(Room::within(u64::MAX, 101).hearing, MAX_HEARING);
-        assert!(Room::within(20_000, 101).players > 14_000);
+        assert!(Room::within(20_000, 101).players > 18_000);
     }
 }
