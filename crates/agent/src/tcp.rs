@@ -213,12 +213,19 @@ impl Meter for Ear<'_> {
         head.extend_from_slice(bytes);
         match login::name_in(&head) {
             Ok(Progress::NeedMore) => *kept = Some(head),
-            Ok(Progress::Done { value: Some(name), .. }) if name.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Ok(Progress::Done { value: Some(name), .. }) if is_name(&name) => {
                 self.guest.is_named(name);
             }
             Ok(Progress::Done { .. }) | Err(_) => {}
         }
     }
+}
+
+/// Whether somebody can have this name in the game, where bridges from other games put a dot before it: nothing that could be taken for an address, or for
+/// anything else than a name.
+fn is_name(name: &str) -> bool {
+    let name = name.strip_prefix('.').unwrap_or(name);
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Where the players of one link are in.

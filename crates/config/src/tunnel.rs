@@ -29,6 +29,9 @@ pub use wake::Wake;
 /// Where a game server is looked for unless another host is named.
 const LOCAL: &str = "127.0.0.1";
 
+/// Prefixes of all tunnels, so that they fit into what may follow a hello.
+const MAX_PREFIXES_OF_ALL: usize = 16 * 1024;
+
 /// The most ports that one range may have.
 const MAX_RANGE: u16 = 64;
 
@@ -171,6 +174,11 @@ pub enum TunnelError {
     /// More tunnels than one agent can have.
     #[error("{0} tunnels are too many: an agent has at most {MAX_TUNNELS}")]
     TooMany(usize),
+    /// More prefixes than an agent can say.
+    #[error(
+        "{0} addresses and prefixes of all tunnels, each port counted, are too many: an agent has at most {MAX_PREFIXES_OF_ALL}"
+    )]
+    TooManyPrefixes(usize),
     /// Two tunnels with one name.
     #[error("two tunnels are named `{0}`: give one of them another name")]
     DuplicateName(TunnelName),
@@ -207,6 +215,11 @@ impl Tunnel {
         let tunnels: Vec<Self> = tunnels.iter().flat_map(Self::expand).collect();
         if tunnels.len() > MAX_TUNNELS {
             return Err(TunnelError::TooMany(tunnels.len()));
+        }
+        let prefixes = |tunnel: &Self| tunnel.limits.lists.allow.len() + tunnel.limits.lists.deny.len();
+        let prefixes = tunnels.iter().map(prefixes).sum();
+        if prefixes > MAX_PREFIXES_OF_ALL {
+            return Err(TunnelError::TooManyPrefixes(prefixes));
         }
         let (mut names, mut ports) = (HashSet::new(), HashSet::new());
         tunnels.iter().try_for_each(|tunnel| {

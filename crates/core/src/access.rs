@@ -52,12 +52,26 @@ fn holds<T: Ord + Copy>(ranges: &[(T, T)], value: T) -> bool {
     after.checked_sub(1).is_some_and(|at| ranges[at].1 >= value)
 }
 
+/// Whether a range has something of `first` to `last`.
+fn meets<T: Ord + Copy>(ranges: &[(T, T)], first: T, last: T) -> bool {
+    let after = ranges.partition_point(|(begin, _)| *begin <= last);
+    after.checked_sub(1).is_some_and(|at| ranges[at].1 >= first)
+}
+
 impl PrefixSet {
     /// Whether `ip` is in it.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
             IpAddr::V4(ip) => holds(&self.v4, ip.to_bits()),
             IpAddr::V6(ip) => holds(&self.v6, ip.to_bits()),
+        }
+    }
+
+    /// Whether anybody in `prefix` is in it.
+    pub fn intersects(&self, prefix: IpNet) -> bool {
+        match canonical(prefix) {
+            IpNet::V4(net) => meets(&self.v4, net.network().to_bits(), net.broadcast().to_bits()),
+            IpNet::V6(net) => meets(&self.v6, net.network().to_bits(), net.broadcast().to_bits()),
         }
     }
 
@@ -260,6 +274,17 @@ mod tests {
             assert!(!set.contains(ip(outside)), "{outside}");
         }
         assert!(!PrefixSet::default().contains(ip("10.0.0.1")));
+        for (prefix, wanted) in [
+            ("10.2.0.0/16", true),
+            ("0.0.0.0/0", true),
+            ("203.0.113.0/24", true),
+            ("203.0.113.8/29", false),
+            ("2001:db8:7::/48", true),
+            ("2001::/16", true),
+            ("2001:db9::/48", false),
+        ] {
+            assert_eq!(set.intersects(net(prefix)), wanted, "{prefix}");
+        }
         assert_eq!(net("::ffff:203.0.113.0/120"), net("203.0.113.0/24"));
         assert_eq!(net("203.0.113.77/24"), net("203.0.113.0/24"));
     }

@@ -70,6 +70,9 @@ const MOST: usize = 65_536;
 /// How much more than a household a network may do.
 const NETWORK: f64 = 8.0;
 
+/// Whoever does not matter any more is forgotten this often, so that a network's households are told apart again.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
 /// Households of one network that are told apart.
 const HOUSEHOLDS: u32 = 64;
 
@@ -104,6 +107,7 @@ fn network(ip: IpAddr) -> Option<IpNet> {
 pub struct Offences {
     records: HashMap<IpNet, Record>,
     next_prune: Time,
+    next_look: Time,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -130,11 +134,30 @@ impl Record {
 }
 
 impl Offences {
-    /// Somebody at `ip` has offended; returns who is to be banned, if this was one too many.
-    pub fn note(&mut self, now: Time, ip: IpAddr, offence: Offence, sentences: Sentences) -> Option<Sentence> {
+    /// Somebody at `ip` has offended; returns who is to be banned, if this was one too many. A network is not for which `is_innocent`: somebody is in it who must
+    /// not suffer for it, and each household answers for itself.
+    pub fn note(
+        &mut self,
+        now: Time,
+        ip: IpAddr,
+        offence: Offence,
+        sentences: Sentences,
+        is_innocent: impl FnOnce(IpNet) -> bool,
+    ) -> Option<Sentence> {
+        if now >= self.next_look {
+            self.next_look = now + LOOK_EVERY;
+            self.prune(now);
+        }
         let (household, network) = (household(ip), network(ip));
         let sentence = |prefix| move |lasts| Sentence { prefix, lasts };
         if let Some(network) = network {
+            if let Some(record) = self.records.get_mut(&network)
+                && record.score + offence.weight() / NETWORK >= THRESHOLD
+                && is_innocent(network)
+            {
+                // To look for the innocent costs a look at everybody: it is begun anew with the next crowd of offences.
+                record.score = 0.0;
+            }
             let lasts = self.weigh(now, network, offence.weight() / NETWORK, sentences);
             if let Some(lasts) = lasts {
                 return Some(sentence(network)(lasts));
@@ -232,7 +255,7 @@ mod tests {
     /// Offends until there is a ban; how often, and how long it is.
     fn until_banned(book: &mut Offences, now: Time, who: IpAddr, offence: Offence) -> (u32, Duration) {
         for count in 1..10_000 {
-            if let Some(sentence) = book.note(now, who, offence, SENTENCES) {
+            if let Some(sentence) = book.note(now, who, offence, SENTENCES, |_| false) {
                 assert_eq!(sentence.prefix, household(who));
                 return (count, sentence.lasts);
             }
@@ -268,7 +291,10 @@ mod tests {
     fn now_and_then_is_no_offence() {
         let mut book = Offences::default();
         for minute in 0..10_000 {
-            assert_eq!(book.note(at(minute * 60), ip(1), Offence::FailedToken, SENTENCES), None);
+            assert_eq!(
+                book.note(at(minute * 60), ip(1), Offence::FailedToken, SENTENCES, |_| false),
+                None
+            );
         }
     }
 
@@ -290,7 +316,7 @@ mod tests {
         let mut book = Offences::default();
         let mut banned = Vec::new();
         for number in 0..u16::MAX {
-            banned.extend(book.note(at(0), of_network(7, number), Offence::FailedToken, SENTENCES));
+            banned.extend(book.note(at(0), of_network(7, number), Offence::FailedToken, SENTENCES, |_| false));
             if !banned.is_empty() {
                 break;
             }
@@ -300,7 +326,7 @@ mod tests {
         assert!(book.len() <= 1 + HOUSEHOLDS as usize, "{}", book.len());
         // Its neighbour has done nothing.
         assert_eq!(
-            book.note(at(0), of_network(8, 1), Offence::FailedToken, SENTENCES),
+            book.note(at(0), of_network(8, 1), Offence::FailedToken, SENTENCES, |_| false),
             None
         );
     }
@@ -317,10 +343,34 @@ mod tests {
     }
 
     #[test]
+    fn a_network_with_somebody_innocent_is_not_banned_and_its_households_answer_for_themselves() {
+        let mut book = Offences::default();
+        for number in 0..10_000 {
+            let banned = book.note(at(0), of_network(7, number), Offence::FailedToken, SENTENCES, |_| true);
+            assert_eq!(banned, None, "household {number} did it once");
+        }
+        let again = (0..5).find_map(|_| book.note(at(0), of_network(7, 1), Offence::FailedToken, SENTENCES, |_| true));
+        assert_eq!(
+            again.map(|sentence| (sentence.prefix, sentence.lasts)),
+            Some((household(of_network(7, 1)), SENTENCES.first))
+        );
+    }
+
+    #[test]
+    fn households_are_told_apart_again_when_those_before_do_not_matter_any_more() {
+        let mut book = Offences::default();
+        for number in 0..1_000 {
+            book.note(at(0), of_network(7, number), Offence::BadHandshake, SENTENCES, |_| true);
+        }
+        let (count, _) = until_banned(&mut book, at(3_600), of_network(7, 5_000), Offence::FailedToken);
+        assert_eq!(count, 5);
+    }
+
+    #[test]
     fn one_network_does_not_fill_the_book() {
         let mut book = Offences::default();
         for number in 0..u16::MAX {
-            book.note(at(0), of_network(7, number), Offence::Rate, SENTENCES);
+            book.note(at(0), of_network(7, number), Offence::Rate, SENTENCES, |_| false);
         }
         assert!(book.len() <= 1 + HOUSEHOLDS as usize, "{}", book.len());
     }
@@ -330,16 +380,22 @@ mod tests {
         let mut book = Offences::default();
         let culprit = ip(u32::MAX);
         for _ in 0..4 {
-            assert_eq!(book.note(at(0), culprit, Offence::FailedToken, SENTENCES), None);
+            assert_eq!(
+                book.note(at(0), culprit, Offence::FailedToken, SENTENCES, |_| false),
+                None
+            );
         }
         for number in 0..200_000 {
-            book.note(at(1), ip(number), Offence::FailedToken, SENTENCES);
+            book.note(at(1), ip(number), Offence::FailedToken, SENTENCES, |_| false);
         }
         assert!(book.len() <= MOST);
-        assert!(book.note(at(2), culprit, Offence::FailedToken, SENTENCES).is_some());
+        assert!(
+            book.note(at(2), culprit, Offence::FailedToken, SENTENCES, |_| false)
+                .is_some()
+        );
         // An hour later there is room again.
         for number in 300_000..300_004 {
-            book.note(at(3_600), ip(number), Offence::FailedToken, SENTENCES);
+            book.note(at(3_600), ip(number), Offence::FailedToken, SENTENCES, |_| false);
         }
         assert!(book.len() < 10, "{}", book.len());
     }

@@ -25,8 +25,9 @@ pub struct PacketSocket {
 /// The one who reads a socket, and the memory for it. Untouched pages cost nothing.
 pub struct PacketReader {
     socket: Arc<PacketSocket>,
-    /// The socket as the runtime watches it; a descriptor of its own, so that it can be left unwatched.
+    /// The socket as the runtime watches it, by a descriptor of its own; while it rests, only that.
     watched: Option<UdpSocket>,
+    resting: Option<std::net::UdpSocket>,
     memory: Vec<u8>,
     metas: [RecvMeta; BATCH_SIZE],
 }
@@ -49,6 +50,7 @@ impl PacketSocket {
         PacketReader {
             socket: self.clone(),
             watched: None,
+            resting: None,
             memory: vec![0; BUFFER * BATCH_SIZE],
             metas: [RecvMeta::default(); BATCH_SIZE],
         }
@@ -91,12 +93,16 @@ impl PacketReader {
         let Self {
             socket,
             watched,
+            resting,
             memory,
             metas,
         } = self;
         let watched = match watched {
             Some(watched) => watched,
-            None => watched.insert(UdpSocket::from_std(socket.socket.try_clone()?)?),
+            None => {
+                let rested = resting.take().map_or_else(|| socket.socket.try_clone(), Ok)?;
+                watched.insert(UdpSocket::from_std(rested)?)
+            }
         };
         let count = loop {
             watched.readable().await?;
@@ -124,7 +130,7 @@ impl PacketReader {
 
     /// Leaves the socket alone for so long: packets wait in the kernel, as far as they have room there, and wake nobody.
     pub async fn rest(&mut self, pause: Duration) {
-        self.watched = None;
+        self.resting = self.watched.take().and_then(|watched| watched.into_std().ok());
         tokio::time::sleep(pause).await;
     }
 }

@@ -4,7 +4,7 @@
 //! agent  Introduced --(Welcome)--> Accepted            relay  Awaiting --(Hello)--> Offered --accept()--> Welcome on the wire
 //!            `-------(Reject)----> Rejected                       `--(anything else)--> Violation   `--reject()--> Reject on the wire
 //! ```
-//! Each step consumes the one before. A hello comes from a peer who is not known yet and is small: tunnels and sessions that do not fit follow it in messages of
+//! Each step consumes the one before; what follows a hello completes it. A hello comes from a peer who is not known yet and is small: tunnels and sessions that do not fit follow it in messages of
 //! their own, which the relay reads once it knows the agent. Nothing here knows tokens, hosts or tunnels.
 
 use minicbor::Encode;
@@ -18,6 +18,8 @@ use crate::{RejectCode, TunnelName, VERSIONS, Violation};
 pub struct Introduced {
     versions: Vec<u16>,
     asked: Vec<TunnelName>,
+    /// How many of them are in the hello itself.
+    first: usize,
 }
 
 /// What the relay answered to a hello.
@@ -32,11 +34,16 @@ pub enum Answer {
 impl Introduced {
     /// The first step of an agent: the messages to send, a hello and what does not fit into it, and the state to wait in.
     pub fn new(hello: Hello) -> (Vec<Message>, Self) {
-        let state = Self {
+        let mut state = Self {
             versions: hello.versions.clone(),
             asked: hello.tunnels.iter().map(|tunnel| tunnel.name.clone()).collect(),
+            first: 0,
         };
-        (split(hello), state)
+        let messages = split(hello);
+        if let Some(Message::Hello(hello)) = messages.first() {
+            state.first = hello.tunnels.len();
+        }
+        (messages, state)
     }
 
     /// Takes the relay's first frame.
@@ -53,9 +60,11 @@ impl Introduced {
 
     fn is_answered_by(&self, welcome: &Welcome) -> bool {
         let version = welcome.version;
+        let answers = |asked: &[TunnelName]| asked.iter().eq(welcome.tunnels.iter().map(|tunnel| &tunnel.name));
+        // A relay that knows of nothing that follows a hello answers that one by one.
         VERSIONS.contains(&version)
             && self.versions.contains(&version)
-            && self.asked.iter().eq(welcome.tunnels.iter().map(|tunnel| &tunnel.name))
+            && (answers(&self.asked) || answers(&self.asked[..self.first]))
     }
 }
 
@@ -88,6 +97,9 @@ fn split(mut hello: Hello) -> Vec<Message> {
         .collect()
 }
 
+/// The most bytes that may follow a hello: sixteen thousand prefixes of limits, or every session that a link can have.
+pub const MAX_FURTHER: usize = 2 * 1024 * 1024;
+
 /// Bytes by which two lists that are not empty have longer lengths than two that are.
 const LIST_LENGTHS: usize = 8;
 
@@ -115,6 +127,8 @@ pub struct Offered {
     version: Option<u16>,
     /// Tunnels and sessions that are still to follow.
     to_come: (usize, usize),
+    /// Bytes that have followed.
+    further: usize,
 }
 
 impl Awaiting {
@@ -142,6 +156,7 @@ impl Awaiting {
                     hello,
                     version,
                     to_come,
+                    further: 0,
                 })
             }
             _ => Err(Violation::UnexpectedMessage),
@@ -177,8 +192,13 @@ impl Offered {
     /// Takes the next frame of what follows the hello.
     ///
     /// # Errors
-    /// [`Violation::UnexpectedMessage`] for anything but the next tunnel or session, and the violations of decoding it.
+    /// [`Violation::UnexpectedMessage`] for anything but the next tunnel or session, [`Violation::TooManyItems`] beyond [`MAX_FURTHER`] bytes, and the violations
+    /// of decoding it.
     pub fn on_frame(&mut self, frame: &Frame) -> Result<(), Violation> {
+        self.further += frame.length();
+        if self.further > MAX_FURTHER {
+            return Err(Violation::TooManyItems);
+        }
         match (Message::from_frame(frame)?, &mut self.to_come, &mut self.hello.resume) {
             (Message::TunnelAdd(request), (tunnels @ 1.., _), _) => {
                 *tunnels -= 1;
@@ -208,7 +228,7 @@ impl Offered {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::control::{Delivered, GoAway, ResumeLink, TunnelReply, TunnelRequest};
+    use crate::control::{Delivered, GoAway, ResumeLink, TunnelLimits, TunnelReply, TunnelRequest};
     use crate::{AgentId, LinkId, Protocol, SessionId, Ticket, Token};
 
     /// A tunnel with so many bytes of words.
@@ -376,6 +396,47 @@ mod tests {
         offered.on_frame(&session).unwrap();
         assert!(offered.is_complete());
         assert_eq!(offered.on_frame(&session), Err(Violation::UnexpectedMessage));
+    }
+
+    #[test]
+    fn what_follows_a_hello_is_bounded_in_bytes_too() {
+        let mut first = hello(&[1]);
+        first.more = Some(MAX_TUNNELS as u32);
+        let mut offered = Awaiting::default().on_frame(&Message::Hello(first).to_frame()).unwrap();
+        let mut large = request("game", 0);
+        large.limits = Some(TunnelLimits {
+            allow: Some(vec!["1".repeat(45); 250]),
+            ..TunnelLimits::default()
+        });
+        let frame = Message::TunnelAdd(large).to_frame();
+        let fit = MAX_FURTHER / frame.length();
+        assert!(fit < MAX_TUNNELS, "or this shows nothing");
+        for _ in 0..fit {
+            offered.on_frame(&frame).unwrap();
+        }
+        assert_eq!(offered.on_frame(&frame), Err(Violation::TooManyItems));
+    }
+
+    #[test]
+    fn a_relay_that_knows_of_nothing_that_follows_answers_the_tunnels_of_the_hello() {
+        let mut whole = hello(&[1]);
+        whole.tunnels = (0..50)
+            .map(|number| request(&format!("tunnel-{number}"), 300))
+            .collect();
+        let (said, agent) = Introduced::new(whole);
+        let Message::Hello(first) = &said[0] else {
+            panic!("no hello")
+        };
+        assert!(first.tunnels.len() < 50);
+        let mut welcome = welcome(1);
+        let refused = |tunnel: &TunnelRequest| TunnelReply {
+            name: tunnel.name.clone(),
+            opened: None,
+            refused: None,
+        };
+        welcome.tunnels = first.tunnels.iter().map(refused).collect();
+        let frame = Message::Welcome(welcome).to_frame();
+        assert!(matches!(agent.on_frame(&frame), Ok(Answer::Welcome(_))));
     }
 
     #[test]

@@ -199,6 +199,11 @@ impl Access {
         self.relay.check(ip, now) == Err(Barred::Banned)
     }
 
+    /// Whether somebody in `network` is not to be banned automatically.
+    pub fn is_anybody_immune(&self, network: IpNet) -> bool {
+        self.immune.intersects(network)
+    }
+
     /// Whether nobody from `ip` is banned automatically.
     pub fn is_immune(&self, ip: IpAddr) -> bool {
         self.immune.contains(ip)

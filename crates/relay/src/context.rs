@@ -41,7 +41,7 @@ const REFUSALS_TOLD: u32 = 10;
 const NO_HOST: i64 = -1;
 
 /// Players who are told at the same time why they cannot enter; further ones are cut off without words.
-const REFUSALS: usize = 256;
+pub(crate) const REFUSALS: usize = 256;
 
 /// What the gates of players and of those who are heard allow.
 fn limits(config: &Settings) -> (Limits, Limits) {

@@ -25,19 +25,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Addresses that are asked about at the same time; further ones come in unasked.
-const MAX_ASKED: usize = 256;
+pub(crate) const MAX_ASKED: usize = 64;
 
 /// Addresses whose answers are kept.
 const MAX_KEPT: usize = 65_536;
+
+/// How often it is looked for room at most, however many come.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Whoever was not answered for is asked about again after this.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether the lists are lists.
 const TEST_EVERY: Duration = Duration::from_secs(3_600);
-
-/// How long a list may take to show that it is one.
-const TEST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The lists, with what they have said. Its questions end with it.
 #[derive(Debug)]
@@ -89,11 +89,19 @@ enum Entry {
     Known { is_listed: bool, until: Instant },
 }
 
+/// What is known.
+#[derive(Debug, Default)]
+struct Kept {
+    entries: HashMap<IpAddr, Entry>,
+    /// When it was looked for room last.
+    looked: Option<Instant>,
+}
+
 struct Asker {
     lists: Vec<List>,
     resolver: TokioResolver,
     settings: Dnsbl,
-    kept: Mutex<HashMap<IpAddr, Entry>>,
+    kept: Mutex<Kept>,
     places: Arc<Semaphore>,
     /// Whether the lists were looked at for the first time.
     tested: watch::Sender<bool>,
@@ -151,7 +159,7 @@ impl Blocklists {
     pub fn look_up(&self, ip: IpAddr) -> Standing {
         let (asker, key, now) = (&self.asker, prefix_of(ip), Instant::now());
         let mut kept = asker.kept();
-        match kept.get(&key) {
+        match kept.entries.get(&key) {
             Some(Entry::Asked(question)) => return Standing::Asked(question.clone()),
             Some(Entry::Known { is_listed, until }) if now < *until => {
                 return if *is_listed { Standing::Listed } else { Standing::Clear };
@@ -159,29 +167,42 @@ impl Blocklists {
             _ => {}
         }
         let place = asker.places.clone().try_acquire_owned();
-        let Some(place) = place.ok().filter(|_| make_room(&mut kept, now)) else {
+        let Some(place) = place.ok().filter(|_| kept.has_room(now)) else {
             asker.metrics.dnsbl("unasked");
             return Standing::Clear;
         };
         let (answer, question) = watch::channel(None);
         let question = Question(question);
-        kept.insert(key, Entry::Asked(question.clone()));
+        kept.entries.insert(key, Entry::Asked(question.clone()));
         drop(kept);
         self.scope.spawn(asker.clone().ask(ip, answer, place));
         Standing::Asked(question)
     }
 }
 
-/// Makes room for another entry, at the price of what is over or says nothing; returns whether there is any.
-fn make_room(kept: &mut HashMap<IpAddr, Entry>, now: Instant) -> bool {
-    if kept.len() < MAX_KEPT {
-        return true;
+impl Kept {
+    /// Whether there is room for another entry, which is made at the price of what is over or says nothing.
+    fn has_room(&mut self, now: Instant) -> bool {
+        if self.entries.len() < MAX_KEPT {
+            return true;
+        }
+        if self.looked.is_some_and(|looked| now < looked + LOOK_EVERY) {
+            return false;
+        }
+        self.looked = Some(now);
+        self.entries
+            .retain(|_, entry| !matches!(entry, Entry::Known { until, .. } if *until <= now));
+        if self.entries.len() >= MAX_KEPT {
+            self.entries
+                .retain(|_, entry| !matches!(entry, Entry::Known { is_listed: false, .. }));
+        }
+        self.entries.len() < MAX_KEPT
     }
-    kept.retain(|_, entry| !matches!(entry, Entry::Known { until, .. } if *until <= now));
-    if kept.len() >= MAX_KEPT {
-        kept.retain(|_, entry| !matches!(entry, Entry::Known { is_listed: false, .. }));
+
+    /// Forgets what lists have said that were something else then.
+    fn forget_answers(&mut self) {
+        self.entries.retain(|_, entry| matches!(entry, Entry::Asked(_)));
     }
-    kept.len() < MAX_KEPT
 }
 
 fn resolver(settings: &Dnsbl) -> Result<TokioResolver, NetError> {
@@ -199,7 +220,8 @@ fn resolver(settings: &Dnsbl) -> Result<TokioResolver, NetError> {
         }
     };
     let options = builder.options_mut();
-    options.timeout = settings.deadline;
+    // Of two questions, since packets are lost, both can be answered in time.
+    options.timeout = settings.deadline / 2;
     options.attempts = 1;
     // What is known is kept here, and no machine has its opponents in /etc/hosts.
     options.cache_size = 0;
@@ -208,7 +230,7 @@ fn resolver(settings: &Dnsbl) -> Result<TokioResolver, NetError> {
 }
 
 impl Asker {
-    fn kept(&self) -> MutexGuard<'_, HashMap<IpAddr, Entry>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -227,7 +249,8 @@ impl Asker {
         };
         self.metrics.dnsbl(word);
         let until = Instant::now() + keep;
-        self.kept().insert(prefix_of(ip), Entry::Known { is_listed, until });
+        let known = Entry::Known { is_listed, until };
+        self.kept().entries.insert(prefix_of(ip), known);
         answer.send_replace(Some(is_listed));
     }
 
@@ -240,7 +263,7 @@ impl Asker {
                 questions.spawn(async move { asker.ask_one(at, ip).await });
             }
         }
-        let mut is_answered = true;
+        let mut is_answered = !questions.is_empty();
         while let Some(answer) = questions.join_next().await {
             match answer {
                 Ok(Some(Answer::Listed)) => return Some(true),
@@ -274,21 +297,24 @@ impl Asker {
         let mut pace = tokio::time::interval(TEST_EVERY);
         loop {
             pace.tick().await;
+            let mut tests = JoinSet::new();
             for at in 0..self.lists.len() {
-                self.test_one(at).await;
+                let asker = self.clone();
+                tests.spawn(async move { asker.test_one(at).await });
             }
+            while tests.join_next().await.is_some() {}
             self.tested.send_replace(true);
         }
     }
 
     async fn test_one(&self, at: usize) {
-        let within = |ip| tokio::time::timeout(TEST_DEADLINE, self.ask_one(at, ip));
-        let (nobody, somebody) = tokio::join!(within(NEVER_LISTED), within(ALWAYS_LISTED));
-        let (nobody, somebody) = (nobody.ok().flatten(), somebody.ok().flatten());
+        let (nobody, somebody) = tokio::join!(self.ask_one(at, NEVER_LISTED), self.ask_one(at, ALWAYS_LISTED));
         let list = &self.lists[at];
         let name = list.zone.name();
         let is_broken = matches!(nobody, Some(Answer::Listed | Answer::Refused)) || somebody == Some(Answer::Refused);
-        list.is_broken.store(is_broken, Ordering::Relaxed);
+        if list.is_broken.swap(is_broken, Ordering::Relaxed) != is_broken {
+            self.kept().forget_answers();
+        }
         match (is_broken, somebody) {
             (true, _) => tracing::error!(
                 list = name,
@@ -322,21 +348,27 @@ mod tests {
             is_listed,
             until: now + Duration::from_secs(seconds),
         };
-        let mut kept: HashMap<IpAddr, Entry> = HashMap::new();
-        kept.insert(ip(1), known(true, 60));
+        let mut kept = Kept::default();
+        kept.entries.insert(ip(1), known(true, 60));
         for number in 2..=MAX_KEPT as u32 {
-            kept.insert(ip(number), known(false, 60));
+            kept.entries.insert(ip(number), known(false, 60));
         }
-        assert!(make_room(&mut kept, now));
-        assert!(kept.contains_key(&ip(1)) && kept.len() == 1);
+        assert!(kept.has_room(now));
+        assert!(kept.entries.contains_key(&ip(1)) && kept.entries.len() == 1);
         for number in 2..=MAX_KEPT as u32 {
-            kept.insert(ip(number), known(true, u64::from(number % 2) * 60));
+            kept.entries.insert(ip(number), known(true, u64::from(number % 2) * 60));
         }
-        assert!(make_room(&mut kept, now), "what is over goes first");
-        assert!(kept.contains_key(&ip(1)) && kept.contains_key(&ip(3)) && !kept.contains_key(&ip(2)));
+        assert!(!kept.has_room(now), "it was looked for just now");
+        assert!(kept.has_room(now + LOOK_EVERY), "what is over goes first");
+        assert!(kept.entries.contains_key(&ip(3)) && !kept.entries.contains_key(&ip(2)));
         for number in 0..=MAX_KEPT as u32 {
-            kept.insert(ip(number), known(true, 60));
+            kept.entries.insert(ip(number), known(true, 60));
         }
-        assert!(!make_room(&mut kept, now), "beyond that nobody is asked about");
+        assert!(
+            !kept.has_room(now + 2 * LOOK_EVERY),
+            "beyond that nobody is asked about"
+        );
+        kept.forget_answers();
+        assert!(kept.entries.is_empty());
     }
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use spawnpoint_core::admission::{Bounds, Circle, Gate, Limits, Permit, prefix_of};
 use spawnpoint_proto::Time;
 
@@ -119,6 +120,15 @@ impl Door {
         known
             .get(&prefix_of(ip))
             .is_some_and(|seen| now.since(*seen) < KNOWN_FOR)
+    }
+}
+
+impl Door {
+    /// Whether an agent from anywhere in `network` was welcomed.
+    pub fn is_anybody_known(&self, now: Time, network: IpNet) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = known.iter();
+        all.any(|(ip, seen)| network.contains(ip) && now.since(*seen) < KNOWN_FOR)
     }
 }
 

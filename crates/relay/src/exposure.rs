@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::away::Presence;
-use crate::context::{Context, MAX_HEARING};
+use crate::context::Context;
 use crate::dnsbl::Standing;
 use crate::hearing::{Door, Lobby};
 use crate::link::Link;
@@ -133,8 +133,8 @@ impl Exposure {
             socket,
             clients: Clients::new(context.config().players.udp_idle),
             circle: Arc::new(Circle::of_host(Bounds::of_players(match door {
-                Door::Own(_) => MAX_HEARING / 8,
-                Door::Shared(_) => MAX_HEARING / 2,
+                Door::Own(_) => (context.config().hearing / 8).max(1),
+                Door::Shared(_) => (context.config().hearing / 2).max(1),
             }))),
             talking: Arc::new(TaskScope::new(parent)),
             taking: None,
@@ -277,8 +277,13 @@ impl Doorman {
                     let (inner, game) = (tunnel.clone(), route.game.clone());
                     let visitor = Visitor::silent(socket, player);
                     tunnel.scope.spawn(async move {
-                        if standing.is_listed().await {
-                            return inner.context.deny(player.ip(), DenyReason::Listed);
+                        // What has changed while the lists were asked counts too.
+                        let barred = match standing.is_listed().await {
+                            true => Err(DenyReason::Listed),
+                            false => inner.check(&link, player.ip()),
+                        };
+                        if let Err(reason) = barred {
+                            return inner.context.deny(player.ip(), reason);
                         }
                         tcp::carry(&inner, link, visitor, game.as_deref(), permit).await;
                     });
@@ -306,9 +311,7 @@ pub(crate) fn enter(
     if link.is_away() {
         return Err(DenyReason::NoAgent);
     }
-    let now = unix_now();
-    context.access().check_tunnel(route.host, &route.name, ip, now)?;
-    tunnel.own_rule.check(ip, now)?;
+    tunnel.check(link, ip)?;
     context.check_quota(route.host, &route.name)?;
     let permit = context.players.admit(context.clock.now(), ip, &tunnel.circle)?;
     Ok((link.clone(), tunnel, permit))

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use spawnpoint_core::access::household;
+use ipnet::IpNet;
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_core::offences::{Offence, Offences, Sentence};
 use spawnpoint_net::unix_now;
@@ -49,14 +49,15 @@ impl Context {
             return;
         }
         let mut offences = self.book.offences.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Sentence { mut prefix, lasts }) = offences.note(now, ip, offence, sentences) else {
+        let is_innocent = |network: IpNet| {
+            self.players.is_network_known(ip)
+                || self.door.is_anybody_known(now, network)
+                || self.access().is_anybody_immune(network)
+        };
+        let Some(Sentence { prefix, lasts }) = offences.note(now, ip, offence, sentences, is_innocent) else {
             return;
         };
         drop(offences);
-        // Somebody plays from the same network: then it is only this one who is out.
-        if prefix != household(ip) && self.players.is_network_known(ip) {
-            prefix = household(ip);
-        }
         let created = unix_now();
         // A full queue is a directory that does not keep up.
         let _ = self.book.sentences.try_send(Ban {

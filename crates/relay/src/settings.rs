@@ -10,18 +10,21 @@ use spawnpoint_config::relay::RelayConfig;
 use spawnpoint_ops::RelayMetrics;
 
 use crate::access::Borders;
-use crate::context::MAX_HEARING;
-use crate::dnsbl::Blocklists;
+use crate::context::{MAX_HEARING, REFUSALS};
+use crate::dnsbl::{Blocklists, MAX_ASKED};
 use crate::start::RelayError;
 
 /// Bytes of a picture that still fits into an entry of the server list.
 const MAX_ICON: usize = 12 * 1024;
 
-/// Open files that are not players: the directory, the log, listeners for agents and askers.
-const OTHER_FILES: u64 = 128;
+/// Open files that are not players: the directory, the log, listeners, askers, and players who are told why they cannot enter.
+const OTHER_FILES: u64 = 128 + 64 + REFUSALS as u64;
 
 /// A listener for TCP, a socket for UDP, and that once more to be watched by.
 const SOCKETS_OF_PORT: u64 = 3;
+
+/// Each question is asked twice at most, by a socket of its own.
+const SOCKETS_OF_LIST: u64 = 2 * MAX_ASKED as u64;
 
 /// The configuration, with what it names read.
 #[derive(Clone, Debug)]
@@ -55,7 +58,11 @@ impl Settings {
         let borders = Borders::load(&config.guard)?;
         let asked = config.players.total.players;
         let files = spawnpoint_net::open_files_limit().unwrap_or(u64::MAX);
-        let Room { players, hearing } = Room::within(files, config.players.ports.len() as u64);
+        let Room { players, hearing } = Room::within(
+            files,
+            config.players.ports.len() as u64,
+            config.dnsbl.lists.len() as u64,
+        );
         if asked > players {
             tracing::warn!(
                 asked,
@@ -90,9 +97,12 @@ struct Room {
 }
 
 impl Room {
-    /// With `files` open files, some of which are the sockets of `ports`.
-    fn within(files: u64, ports: u64) -> Self {
-        let left = files.saturating_sub(OTHER_FILES + ports * SOCKETS_OF_PORT);
+    /// With `files` open files, some of which are the sockets of `ports`, and some those by which `lists` are asked. Few of a large pool's ports are ever open at
+    /// once, and a port that cannot be opened is refused by name.
+    fn within(files: u64, ports: u64, lists: u64) -> Self {
+        let others = OTHER_FILES.min(files / 4);
+        let part = files / 8;
+        let left = files - others - part.min(ports * SOCKETS_OF_PORT) - part.min(lists * SOCKETS_OF_LIST);
         let hearing = (left / 16).clamp(1, u64::from(MAX_HEARING));
         let players = left.saturating_sub(hearing).clamp(1, u64::from(u32::MAX));
         Self {
@@ -126,25 +136,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_never_more_players_than_open_files() {
-        for (files, ports) in [
-            (0, 0),
-            (100, 101),
-            (256, 101),
-            (1_024, 101),
-            (20_000, 101),
-            (1 << 20, 4_000),
-            (u64::MAX, 1),
+    fn there_are_never_more_players_than_open_files_and_never_hardly_any() {
+        for (files, ports, lists) in [
+            (64, 0, 0),
+            (256, 101, 0),
+            (1_024, 101, 8),
+            (1_024, 10_000, 0),
+            (20_000, 101, 0),
+            (1 << 20, 4_000, 8),
         ] {
-            let Room { players, hearing } = Room::within(files, ports);
-            let all = u64::from(players) + u64::from(hearing) + ports + OTHER_FILES;
+            let Room { players, hearing } = Room::within(files, ports, lists);
             assert!(
-                all <= files.max(OTHER_FILES + ports + 2),
+                u64::from(players) + u64::from(hearing) < files,
                 "{files} files, {players} players"
             );
-            assert!(players >= 1 && (1..=MAX_HEARING).contains(&hearing));
+            assert!(
+                u64::from(players) >= files / 3 && (1..=MAX_HEARING).contains(&hearing),
+                "{files} files, {players} players"
+            );
         }
-        assert_eq!(Room::within(u64::MAX, 101).hearing, MAX_HEARING);
-        assert!(Room::within(20_000, 101).players > 18_000);
+        assert_eq!(Room::within(u64::MAX, 101, 1).hearing, MAX_HEARING);
+        assert!(Room::within(20_000, 101, 0).players > 17_000);
     }
 }

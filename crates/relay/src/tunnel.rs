@@ -9,11 +9,12 @@ use spawnpoint_core::access::{Lists, Rule};
 use spawnpoint_core::admission::{Circle, DenyReason, Permit};
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_core::hostname::Pattern;
-use spawnpoint_net::{Meter, TaskScope};
+use spawnpoint_net::{Meter, TaskScope, unix_now};
 use spawnpoint_ops::{Event, TunnelLabels};
-use spawnpoint_proto::{SessionId, TunnelId};
+use spawnpoint_proto::{SessionId, TunnelId, TunnelName};
 
 use crate::context::Context;
+use crate::link::Link;
 use crate::list::List;
 use crate::meter::SessionMeter;
 use crate::rates::Way;
@@ -25,6 +26,7 @@ use crate::usage::Book;
 pub(crate) struct Tunnel {
     pub context: Arc<Context>,
     pub id: TunnelId,
+    pub name: TunnelName,
     /// Its public port.
     pub port: u16,
     pub labels: TunnelLabels,
@@ -77,6 +79,16 @@ impl Tunnel {
     /// Its names on shared ports.
     pub fn names(&self) -> Vec<Pattern> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether players from `ip` may come to it, over `link`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, link: &Link, ip: IpAddr) -> Result<(), DenyReason> {
+        let now = unix_now();
+        self.context.access().check_tunnel(link.host, &self.name, ip, now)?;
+        self.own_rule.check(ip, now)
     }
 
     /// Its names on shared ports are these from here on.

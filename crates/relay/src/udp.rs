@@ -68,8 +68,11 @@ impl Hold {
 
     /// The server has answered with a packet, which is paid for unless it is one too many.
     fn may_hear(&self, bytes: usize) -> Result<(), DropReason> {
-        self.seat.settle();
-        let reason = match self.is_listed() {
+        let is_listed = self.is_listed();
+        if !is_listed {
+            self.seat.settle();
+        }
+        let reason = match is_listed {
             true => DropReason::Denied,
             false if self.tolls.down.pass(bytes as u64) => return Ok(()),
             false => DropReason::OverRate,

@@ -14,7 +14,7 @@ use spawnpoint_core::route::HostNumber;
 use spawnpoint_net::unix_now;
 use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::{Protocol, TunnelName};
-use spawnpoint_store::{Day, HostId, StoreError, Usage};
+use spawnpoint_store::{Day, Host, HostId, StoreError, Usage};
 use tokio::sync::watch;
 
 use crate::context::Context;
@@ -142,8 +142,8 @@ struct Names {
 }
 
 impl Names {
-    /// Under which name it is written down what `tunnel` uses.
-    fn of(&mut self, day: Day, host: HostNumber, tunnel: &TunnelName) -> TunnelName {
+    /// Under which name it is written down what `tunnel` uses; one that `is_granted` something of its own has its name for good.
+    fn of(&mut self, day: Day, host: HostNumber, tunnel: &TunnelName, is_granted: bool) -> TunnelName {
         if self.day != Some(day) {
             *self = Self {
                 day: Some(day),
@@ -151,7 +151,7 @@ impl Names {
             };
         }
         let names = self.of.entry(host).or_default();
-        match names.len() < NAMES || names.contains(tunnel) {
+        match is_granted || names.len() < NAMES || names.contains(tunnel) {
             true => {
                 names.insert(tunnel.clone());
                 tunnel.clone()
@@ -225,8 +225,8 @@ impl Books {
                 || used_up.contains(&Quota::Tunnel(host, tunnel.clone())))
     }
 
-    /// What was used since the last time.
-    fn take(&self, day: Day) -> Vec<Usage> {
+    /// What was used since the last time; the grants of hosts name those tunnels that have something of their own.
+    fn take(&self, day: Day, granted: &HashSet<(HostNumber, TunnelName)>) -> Vec<Usage> {
         let mut open = self.open();
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = Vec::new();
@@ -236,7 +236,7 @@ impl Books {
             if (sessions, peak, up, down) != (0, 0, 0, 0) {
                 all.push(Usage {
                     host: HostId(host.0),
-                    tunnel: names.of(day, *host, tunnel),
+                    tunnel: names.of(day, *host, tunnel, granted.contains(&(*host, tunnel.clone()))),
                     protocol: *protocol,
                     day,
                     sessions,
@@ -280,7 +280,7 @@ pub(crate) async fn keep(context: Arc<Context>) {
 pub(crate) async fn take_over(context: &Context) {
     let books = &context.books;
     let today = Day::of(unix_now());
-    let used = books.take(today);
+    let used = books.take(today, &granted(context).await);
     let is_known = books.month().first == Some(today.month());
     if is_known {
         let mut month = books.month();
@@ -311,6 +311,24 @@ pub(crate) async fn take_over(context: &Context) {
         Ok(now) => tell(context, now),
         Err(error) => tracing::error!(error = %describe(&error), "quotas could not be read"),
     }
+}
+
+/// The tunnels to which grants give something of their own.
+async fn granted(context: &Context) -> HashSet<(HostNumber, TunnelName)> {
+    let hosts = match context.hosts.all().await {
+        Ok(hosts) => hosts,
+        // The quotas, which are all that it matters for, cannot be read either.
+        Err(_) => return HashSet::new(),
+    };
+    let tunnels = |host: &Host| {
+        let number = HostNumber(host.id.0);
+        host.grant
+            .tunnel_caps
+            .keys()
+            .map(move |name| (number, name.clone()))
+            .collect::<Vec<_>>()
+    };
+    hosts.iter().flat_map(tunnels).collect()
 }
 
 async fn used_up(context: &Context) -> Result<UsedUp, StoreError> {
@@ -372,7 +390,7 @@ mod tests {
     const HOST: HostNumber = HostNumber(1);
 
     fn used(books: &Books) -> (u64, u64) {
-        let taken = books.take(Day::of(spawnpoint_core::grant::UnixTime(0)));
+        let taken = books.take(Day::of(spawnpoint_core::grant::UnixTime(0)), &HashSet::new());
         (
             taken.iter().map(|usage| usage.up).sum(),
             taken.iter().map(|usage| usage.down).sum(),
@@ -404,11 +422,17 @@ mod tests {
             let name = format!("game-{number}").parse::<TunnelName>().expect("a name");
             let _book = books.of(HOST, &name, Protocol::Tcp, &counters);
             counters[0].inc_by(1);
-            books.take(Day::of(spawnpoint_core::grant::UnixTime(0)))
+            let granted = [(HOST, "game-999".parse::<TunnelName>().expect("a name"))].into();
+            books.take(Day::of(spawnpoint_core::grant::UnixTime(0)), &granted)
         };
         let used: Vec<Usage> = (0..1_000).flat_map(use_one).collect();
         let names: HashSet<&TunnelName> = used.iter().map(|used| &used.tunnel).collect();
-        assert_eq!(names.len(), NAMES + 1);
+        assert_eq!(
+            names.len(),
+            NAMES + 2,
+            "the first, the others, and one that has a quota"
+        );
+        assert!(used.iter().any(|used| used.tunnel.as_str() == "game-999"));
         assert_eq!(used.iter().map(|used| used.up).sum::<u64>(), 1_000);
     }
 

@@ -1,6 +1,7 @@
 //! An agent's connection, from its first packet to its welcome or reject.
 //!
-//! Everything here happens in a task of its own, within one deadline, for a peer that is not known yet: it may open one stream and say one small message.
+//! Everything here happens in a task of its own. A peer that is not known yet has one deadline, one stream and one small message; what does not fit into that is heard when
+//! it is known, within a deadline and bounds of its own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use crate::door::Entry;
 use crate::link::{Arrival, Carriage, LinkTask};
 use crate::registry::{Found, Registry};
 
-/// An agent whose tunnels and sessions do not fit into its hello says the rest as fast as it can write.
-const FURTHER_DEADLINE: Duration = Duration::from_secs(2);
+/// An agent whose tunnels and sessions do not fit into its hello says the rest as fast as its line allows, and waits no longer for an answer.
+const FURTHER_DEADLINE: Duration = Duration::from_secs(8);
 
 /// How long an agent may take to read that it is welcome.
 pub(crate) const WELCOME_DEADLINE: Duration = Duration::from_secs(2);
@@ -116,11 +117,14 @@ impl Reception {
             }
             Err(failure) => failure,
         };
-        self.fail(&connection, peer, &failure);
+        if matches!(failure, Failure::Violation(_) | Failure::Timeout) {
+            self.context.offend(peer.ip(), Offence::BadHandshake);
+        }
+        self.close(&connection, peer, &failure);
     }
 
     /// Closes the connection of an agent that did not get to its welcome.
-    fn fail(&self, connection: &quinn::Connection, peer: SocketAddr, failure: &Failure) {
+    fn close(&self, connection: &quinn::Connection, peer: SocketAddr, failure: &Failure) {
         let (outcome, code) = match failure {
             Failure::Lost => ("lost", CloseCode::Internal),
             Failure::Timeout => (Violation::HandshakeTimeout.as_str(), CloseCode::Timeout),
@@ -128,7 +132,6 @@ impl Reception {
         };
         if matches!(failure, Failure::Violation(_) | Failure::Timeout) {
             self.context.metrics.violation(outcome);
-            self.context.offend(peer.ip(), Offence::BadHandshake);
         }
         tracing::debug!(%peer, reason = outcome, "an agent failed to introduce itself");
         self.context.metrics.handshake(outcome);
@@ -177,7 +180,8 @@ impl Reception {
             Err(reject) => return self.reject(offered, reject, carriage, peer).await,
         };
         if let Err(failure) = self.hear_out(&mut offered, &mut carriage).await {
-            return self.fail(&carriage.connection, peer, &failure);
+            // It is slow, or wrong, and yet one of ours.
+            return self.close(&carriage.connection, peer, &failure);
         }
         self.context.door.welcome(self.context.clock.now(), peer.ip());
         if host.last_seen.is_none() {

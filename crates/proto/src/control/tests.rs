@@ -243,4 +243,16 @@ fn a_hello_with_endless_words_is_refused() {
         Message::from_frame(&Message::Hello(long_game).to_frame()),
         Err(Violation::MalformedMessage)
     ));
+    for deny in [vec!["10.0.0.1".to_owned(); MAX_PREFIXES + 1], vec!["1".repeat(1_000)]] {
+        let limits = Some(TunnelLimits {
+            deny: Some(deny),
+            ..TunnelLimits::default()
+        });
+        let frame = Message::TunnelAdd(TunnelRequest {
+            limits,
+            ..request("mc")
+        })
+        .to_frame();
+        assert!(matches!(Message::from_frame(&frame), Err(Violation::MalformedMessage)));
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use spawnpoint_net::{ControlWriter, Opening, SessionEnd, unix_now};
+use spawnpoint_net::{ControlWriter, Opening, SessionEnd};
 use spawnpoint_ops::describe;
-use spawnpoint_proto::control::{Message, Refusal, TunnelReply, TunnelRequest};
-use spawnpoint_proto::{RefusalCode, TunnelId, TunnelName};
+use spawnpoint_proto::RefusalCode;
+use spawnpoint_proto::control::{Message, Refusal, TunnelReply};
 
 use super::LinkTask;
 use super::end::End;
@@ -29,20 +29,15 @@ impl LinkTask {
 
     /// Ends the sessions of players from where nobody may come any more.
     pub(super) fn evict(&self) {
-        let (access, now) = (self.context.access(), unix_now());
+        let access = self.context.access();
         let tunnels: Vec<Arc<Tunnel>> = self.link.tunnels().values().cloned().collect();
         for udp in tunnels.iter().filter_map(|tunnel| tunnel.udp.as_ref()) {
             udp.evict(&access);
         }
         for session in self.link.sessions.all() {
             let Opening { tunnel, player, .. } = session.opening;
-            let is_in = |(_, (_, id)): &(&TunnelName, &(TunnelRequest, TunnelId))| *id == tunnel;
-            let Some((name, _)) = self.requests.iter().find(is_in) else {
-                continue;
-            };
-            let by_host = |tunnel: Arc<Tunnel>| tunnel.own_rule.check(player.ip(), now);
-            let barred = access.check_tunnel(self.link.host, name, player.ip(), now);
-            if barred.and(self.link.tunnel(tunnel).map_or(Ok(()), by_host)).is_err() {
+            let barred = |tunnel: Arc<Tunnel>| tunnel.check(&self.link, player.ip()).is_err();
+            if self.link.tunnel(tunnel).is_some_and(barred) {
                 session.end(SessionEnd::Banned);
             }
         }

@@ -95,9 +95,7 @@ impl LinkTask {
         if let Some(updated) = self.update(asked, &wishes).await {
             return updated;
         }
-        let Wishes {
-            request, names, shared, ..
-        } = match wishes {
+        let Wishes { request, names, shared } = match wishes {
             Ok(wishes) => wishes,
             Err((code, text)) => return self.refuse(asked, code, &text),
         };
@@ -239,25 +237,30 @@ impl LinkTask {
         };
         let (id, is_same) = (*id, plain(had) == plain(asked));
         let tunnel = self.link.tunnel(id).filter(|_| is_same)?;
+        let mut now = had.clone();
+        // Who may not come any more is out, whatever becomes of the names.
+        if let Ok(lists) = lists_of(asked) {
+            now.limits.clone_from(&asked.limits);
+            self.requests.insert(asked.name.clone(), (now.clone(), id));
+            tunnel.own_rule.set(&lists);
+            self.apply_allowance();
+            self.evict();
+        }
         let changed = match wishes {
             Ok(wishes) => self.change_names(asked, &wishes.names, &tunnel).await,
             Err((code, text)) => Err(Refusal::new(*code, text)),
         };
         let refused = changed.err();
         if refused.is_none() {
-            self.requests.insert(asked.name.clone(), (asked.clone(), id));
-            if let Ok(wishes) = wishes {
-                tunnel.own_rule.set(&wishes.lists);
-                self.apply_allowance();
-                self.evict();
-            }
+            now = asked.clone();
+            self.requests.insert(asked.name.clone(), (now.clone(), id));
             if tunnel.list.is_some() {
                 self.keep_entry(asked).await;
             }
         }
         Some(TunnelReply {
             refused,
-            ..self.reply(asked, id, tunnel.port)
+            ..self.reply(&now, id, tunnel.port)
         })
     }
 
@@ -443,6 +446,7 @@ impl LinkTask {
         let tunnel = Arc::new(Tunnel {
             context: context.clone(),
             id,
+            name: request.name.clone(),
             port,
             labels,
             circle,

@@ -25,8 +25,6 @@ pub(super) struct Wishes {
     pub names: Vec<Pattern>,
     /// Ports of its protocol that are nobody's own.
     pub shared: HashSet<u16>,
-    /// From where players may come.
-    pub lists: Lists,
 }
 
 impl LinkTask {
@@ -39,7 +37,7 @@ impl LinkTask {
         let names = self
             .wanted_names(asked)
             .map_err(|text| (RefusalCode::NameNotGranted, text))?;
-        let lists = lists_of(asked).map_err(|text| (RefusalCode::Malformed, text))?;
+        lists_of(asked).map_err(|text| (RefusalCode::Malformed, text))?;
         let shared: HashSet<u16> = shared_ports(&config)
             .filter(|((protocol, _), _)| *protocol == asked.protocol)
             .map(|((_, port), _)| port)
@@ -66,12 +64,7 @@ impl LinkTask {
             }
             request.public_port = None;
         }
-        Ok(Wishes {
-            request,
-            names,
-            shared,
-            lists,
-        })
+        Ok(Wishes { request, names, shared })
     }
 
     /// The host's own names that a tunnel wants.
