@@ -286,7 +286,8 @@ impl Tunnel {
     }
 }
 
-/// The limits are those of a relay whose thousand players all come from one address; the rest is what a relay does without a file.
+/// The limits are those of a relay whose thousand players all come from one address, whose packets are counted and never too many; the rest is what a relay does without a
+/// file.
 fn relay_toml(orders: &Orders<'_>, links: &str) -> String {
     let (listen, host, port) = (orders.control, orders.public.ip(), orders.public.port());
     format!(
@@ -307,6 +308,8 @@ fn relay_toml(orders: &Orders<'_>, links: &str) -> String {
          new_players_per_tunnel = \"100000/s\"\n\
          new_players_per_address = \"10000/s\"\n\
          new_players_burst = 100000\n\
+         [bandwidth]\n\
+         packets_per_address = \"1000000/s\"\n\
          [admin]\n\
          enabled = false\n\
          [links]\n\
