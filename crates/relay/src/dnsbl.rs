@@ -66,19 +66,13 @@ impl Question {
     pub fn is_listed(&self) -> bool {
         *self.0.borrow() == Some(true)
     }
-}
 
-impl Standing {
     /// Waits for the answer, no longer than the deadline of the lists; returns whether the address is listed.
-    pub async fn is_listed(&mut self) -> bool {
-        match self {
-            Self::Clear => false,
-            Self::Listed => true,
+    pub async fn answer(mut self) -> bool {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(answer) => *answer == Some(true),
             // Without an answer, when the lists are changed meanwhile, nothing is known.
-            Self::Asked(question) => match question.0.wait_for(Option::is_some).await {
-                Ok(answer) => *answer == Some(true),
-                Err(_) => false,
-            },
+            Err(_) => false,
         }
     }
 }

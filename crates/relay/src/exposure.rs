@@ -133,8 +133,8 @@ impl Exposure {
             socket,
             clients: Clients::new(context.config().players.udp_idle),
             circle: Arc::new(Circle::of_host(Bounds::of_players(match door {
-                Door::Own(_) => (context.config().hearing / 8).max(1),
-                Door::Shared(_) => (context.config().hearing / 2).max(1),
+                Door::Own(_) => context.config().hearing_at_own_port(),
+                Door::Shared(_) => context.config().hearing_at_shared_port(),
             }))),
             talking: Arc::new(TaskScope::new(parent)),
             taking: None,
@@ -268,7 +268,7 @@ impl Doorman {
         if !is_heard && let Some(route) = route {
             return match enter(context, route, player.ip()) {
                 Ok((link, tunnel, permit)) => {
-                    let mut standing = context.standing(player.ip());
+                    let standing = context.standing(player.ip());
                     if matches!(standing, Standing::Listed) {
                         context.deny(player.ip(), DenyReason::Listed);
                         return false;
@@ -277,13 +277,15 @@ impl Doorman {
                     let (inner, game) = (tunnel.clone(), route.game.clone());
                     let visitor = Visitor::silent(socket, player);
                     tunnel.scope.spawn(async move {
-                        // What has changed while the lists were asked counts too.
-                        let barred = match standing.is_listed().await {
-                            true => Err(DenyReason::Listed),
-                            false => inner.check(&link, player.ip()),
-                        };
-                        if let Err(reason) = barred {
-                            return inner.context.deny(player.ip(), reason);
+                        if let Standing::Asked(question) = standing {
+                            // What has changed while the lists were asked counts too.
+                            let barred = match question.answer().await {
+                                true => Err(DenyReason::Listed),
+                                false => inner.check(&link, player.ip()),
+                            };
+                            if let Err(reason) = barred {
+                                return inner.context.deny(player.ip(), reason);
+                            }
                         }
                         tcp::carry(&inner, link, visitor, game.as_deref(), permit).await;
                     });

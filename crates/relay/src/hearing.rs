@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::away::Presence;
 use crate::context::Context;
+use crate::dnsbl::Standing;
 use crate::exposure::{enter, presence_of};
 use crate::link::Link;
 use crate::list::Question;
@@ -194,8 +195,12 @@ impl Hearing {
                 return self.context.metrics.denied("hello_timeout");
             }
         };
-        let mut standing = standing.unwrap_or_else(|| self.context.standing(self.player.ip()));
-        if standing.is_listed().await {
+        let is_listed = match standing.unwrap_or_else(|| self.context.standing(self.player.ip())) {
+            Standing::Clear => false,
+            Standing::Listed => true,
+            Standing::Asked(question) => question.answer().await,
+        };
+        if is_listed {
             self.context.metrics.denied(DenyReason::Listed.as_str());
             return match said {
                 Said::Minecraft(..) => self.refuse_for(DenyReason::Listed).await,

@@ -48,7 +48,24 @@ impl Deref for Settings {
     }
 }
 
+/// The share of those who are heard that one port may have, one in `shares`: a crowd at it leaves the others theirs, and it is one that a few players fit into.
+const fn share(hearing: u32, shares: u32) -> u32 {
+    let (few, half, share) = (64, hearing.div_ceil(2), hearing / shares);
+    let few = if half < few { half } else { few };
+    if share > few { share } else { few }
+}
+
 impl Settings {
+    /// Players who may be heard at the same time at the port of one tunnel.
+    pub const fn hearing_at_own_port(&self) -> u32 {
+        share(self.hearing, 8)
+    }
+
+    /// Players who may be heard at the same time at a port that hosts share.
+    pub const fn hearing_at_shared_port(&self) -> u32 {
+        share(self.hearing, 2)
+    }
+
     /// Reads what `config` names. Lists that are the same as those of `before` keep what they know.
     ///
     /// # Errors
@@ -103,7 +120,7 @@ impl Room {
         let others = OTHER_FILES.min(files / 4);
         let part = files / 8;
         let left = files - others - part.min(ports * SOCKETS_OF_PORT) - part.min(lists * SOCKETS_OF_LIST);
-        let hearing = (left / 16).clamp(1, u64::from(MAX_HEARING));
+        let hearing = (left / 4).clamp(1, u64::from(MAX_HEARING));
         let players = left.saturating_sub(hearing).clamp(1, u64::from(u32::MAX));
         Self {
             players: players as u32,
@@ -156,6 +173,12 @@ mod tests {
             );
         }
         assert_eq!(Room::within(u64::MAX, 101, 1).hearing, MAX_HEARING);
-        assert!(Room::within(20_000, 101, 0).players > 17_000);
+        // So that the usual 10,000 players fit, and a port's share of those who are heard is the usual one.
+        let Room { players, hearing } = Room::within(20_000, 101, 0);
+        assert!(
+            players > 15_000 && share(hearing, 8) == MAX_HEARING / 8,
+            "{players}, {hearing}"
+        );
+        assert_eq!([1, 40, 160, 4_096].map(|hearing| share(hearing, 8)), [1, 20, 64, 512]);
     }
 }
