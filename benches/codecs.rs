@@ -111,18 +111,9 @@ fn round_trip(bencher: &mut Bencher, message: &Message) {
 
 fn request(name: &str, protocol: Protocol) -> TunnelRequest {
     TunnelRequest {
-        name: name.parse().unwrap(),
-        protocol,
-        public_port: None,
         preferred_port: Some(25_565),
         game: Some("minecraft".to_owned()),
-        redundancy: None,
-        speaks: None,
-        names: None,
-        away: None,
-        beside: None,
-        needs: None,
-        limits: None,
+        ..TunnelRequest::new(name.parse().unwrap(), protocol)
     }
 }
 

@@ -7,10 +7,9 @@ use bytes::{Buf, BytesMut};
 use spawnpoint_sniff::Progress;
 use spawnpoint_sniff::minecraft::{First, Handshake, Listing, Next, login, status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::loopback;
-use crate::soon;
+use crate::{connect_from, loopback, soon};
 
 /// What a server was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,9 +154,7 @@ pub async fn words(address: SocketAddr, host: &str) -> String {
 
 /// As [`words`], for a player at another address of this machine.
 pub async fn words_to(from: [u8; 4], address: SocketAddr, host: &str) -> String {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((from, 0).into()).unwrap();
-    let mut socket = socket.connect(address).await.unwrap();
+    let mut socket = connect_from(from, address).await.unwrap();
     socket.write_all(&join(host)).await.unwrap();
     told(&mut socket).await
 }

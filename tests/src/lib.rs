@@ -70,11 +70,19 @@ pub async fn comes_in(public: SocketAddr) -> Option<TcpStream> {
 
 /// As [`comes_in`], from another address of this machine.
 pub async fn comes_from(from: [u8; 4], public: SocketAddr) -> Option<TcpStream> {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((from, 0).into()).unwrap();
     // Whoever is turned away may find that out while connecting or writing.
-    let mut player = socket.connect(public).await.ok()?;
+    let mut player = connect_from(from, public).await.ok()?;
     let _ = player.write_all(b"hello").await;
     let answered = soon("a player is answered or cut off", player.read_exact(&mut [0; 5])).await;
     answered.is_ok().then_some(player)
+}
+
+/// A connection to `public` from another address of this machine.
+///
+/// # Errors
+/// When it is refused.
+pub async fn connect_from(from: [u8; 4], public: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    socket.connect(public).await
 }

@@ -350,8 +350,6 @@ fn headers_of_streams_from_a_relay() {
 fn control_messages_of_both_sides() {
     let name = |name: &str| name.parse::<TunnelName>().unwrap();
     let request = control::TunnelRequest {
-        name: name("minecraft"),
-        protocol: Protocol::Tcp,
         public_port: Some(25_565),
         preferred_port: Some(25_566),
         game: Some("minecraft".to_owned()),
@@ -359,9 +357,7 @@ fn control_messages_of_both_sides() {
         speaks: Some("minecraft".to_owned()),
         names: Some(vec!["*.example.org".to_owned(), "mc.example.net".to_owned()]),
         away: Some("back soon".to_owned()),
-        beside: None,
-        needs: None,
-        limits: None,
+        ..control::TunnelRequest::new(name("minecraft"), Protocol::Tcp)
     };
     let token = Token::new([7; 32]);
     let hello = control::Hello {

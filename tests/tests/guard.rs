@@ -16,7 +16,7 @@ use spawnpoint_proto::control::BanRequest;
 use spawnpoint_proto::{Invite, Token};
 use spawnpoint_relay::office::{CapsChange, GrantChange};
 use spawnpoint_store::Day;
-use spawnpoint_tests::{Host, Lab, comes_from, comes_in, java, noise, origins, soon, until};
+use spawnpoint_tests::{Host, Lab, comes_from, comes_in, connect_from, java, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
@@ -312,6 +312,19 @@ fn ban(prefix: &str) -> BanRequest {
     }
 }
 
+/// Waits until a player of packets was turned out.
+async fn packets_end(lab: &Lab, what: &str) {
+    let is_out = |event: &Event| match event {
+        Event::PlayerLeft {
+            reason: "banned",
+            protocol: "udp",
+            ..
+        } => Some(()),
+        _ => None,
+    };
+    lab.heard.wait(what, is_out).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_bans_from_home_and_only_from_its_own_tunnels() {
     let mut lab = Lab::start().await;
@@ -335,18 +348,7 @@ async fn a_host_bans_from_home_and_only_from_its_own_tunnels() {
     let answers = desk.agent.bans(&ban("127.0.3.1")).await;
     assert_eq!(answers[0].1.as_ref().unwrap().refused, None);
     is_cut_off(&mut banned).await;
-    let is_gone = |event: &Event| {
-        matches!(
-            event,
-            Event::PlayerLeft {
-                reason: "banned",
-                protocol: "udp",
-                ..
-            }
-        )
-        .then_some(())
-    };
-    lab.heard.wait("the griefer's voice is gone", is_gone).await;
+    packets_end(&lab, "the griefer's voice is gone").await;
     assert!(comes_from(griefer, game).await.is_none());
     assert!(lab.metric(&denied("banned")) >= 1.0);
     for player in [&mut stays, &mut elsewhere] {
@@ -438,18 +440,7 @@ async fn a_host_says_from_home_who_may_come_and_how_many() {
     };
     host.tunnels.send(tunnels(&without_the_first)).unwrap();
     is_cut_off(&mut first).await;
-    let is_silenced = |event: &Event| {
-        matches!(
-            event,
-            Event::PlayerLeft {
-                reason: "banned",
-                protocol: "udp",
-                ..
-            }
-        )
-        .then_some(())
-    };
-    lab.heard.wait("the first one's voice is gone", is_silenced).await;
+    packets_end(&lab, "the first one's voice is gone").await;
     second.write_all(b"still").await.unwrap();
     soon("the second plays on", second.read_exact(&mut [0; 5]))
         .await
@@ -510,9 +501,7 @@ async fn a_player_is_found_by_the_name_that_they_have_said_in_the_game() {
         .host("desk", &[&format!("mc=minecraft:{echo}"), &format!("plain=tcp:{echo}")])
         .await;
     let join = async |from: [u8; 4], tunnel: &str| {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((from, 0).into()).unwrap();
-        let mut player = socket.connect(host.public(tunnel).await).await.unwrap();
+        let mut player = connect_from(from, host.public(tunnel).await).await.unwrap();
         let words = java::join("mc.example.org");
         player.write_all(&words).await.unwrap();
         soon("the server answers", player.read_exact(&mut vec![0; words.len()]))

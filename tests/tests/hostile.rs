@@ -237,18 +237,8 @@ async fn limits_that_make_no_sense_are_refused_by_name() {
         ..TunnelLimits::default()
     };
     let request = TunnelRequest {
-        name: tunnel.name,
-        protocol: tunnel.protocol,
         limits: Some(limits),
-        public_port: None,
-        preferred_port: None,
-        game: None,
-        redundancy: None,
-        speaks: None,
-        names: None,
-        away: None,
-        beside: None,
-        needs: None,
+        ..TunnelRequest::new(tunnel.name, tunnel.protocol)
     };
     rogue
         .hello(|hello| (hello.token, hello.tunnels) = (Some(token), vec![request]))

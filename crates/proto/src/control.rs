@@ -213,6 +213,24 @@ pub struct Need {
 }
 
 impl TunnelRequest {
+    /// A request for a tunnel that wants nothing else.
+    pub const fn new(name: TunnelName, protocol: Protocol) -> Self {
+        Self {
+            name,
+            protocol,
+            public_port: None,
+            preferred_port: None,
+            game: None,
+            redundancy: None,
+            speaks: None,
+            names: None,
+            away: None,
+            beside: None,
+            needs: None,
+            limits: None,
+        }
+    }
+
     /// Whether every text of it is as short as it must be.
     fn is_bounded(&self) -> bool {
         let fits = |text: &Option<String>, most| text.as_ref().is_none_or(|text| text.len() <= most);

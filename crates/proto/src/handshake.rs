@@ -234,18 +234,8 @@ mod tests {
     /// A tunnel with so many bytes of words.
     fn request(name: &str, words: usize) -> TunnelRequest {
         TunnelRequest {
-            name: name.parse().unwrap(),
-            protocol: Protocol::Tcp,
-            public_port: None,
-            preferred_port: None,
-            game: None,
-            redundancy: None,
-            speaks: None,
-            names: None,
             away: Some("w".repeat(words)),
-            beside: None,
-            needs: None,
-            limits: None,
+            ..TunnelRequest::new(name.parse().unwrap(), Protocol::Tcp)
         }
     }
 

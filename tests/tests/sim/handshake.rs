@@ -210,18 +210,11 @@ fn requests(dice: &mut Dice) -> Vec<TunnelRequest> {
 
 fn request(dice: &mut Dice, number: u64) -> TunnelRequest {
     TunnelRequest {
-        name: name(number),
-        protocol: *dice.pick(&Protocol::ALL),
         public_port: dice.chance(500).then(|| dice.number() as u16),
         preferred_port: dice.chance(500).then(|| dice.number() as u16),
         game: dice.chance(500).then(|| text(dice)),
         redundancy: dice.chance(500).then(|| dice.chance(500)),
-        speaks: None,
-        names: None,
-        away: None,
-        beside: None,
-        needs: None,
-        limits: None,
+        ..TunnelRequest::new(name(number), *dice.pick(&Protocol::ALL))
     }
 }
 

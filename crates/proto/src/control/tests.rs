@@ -11,18 +11,8 @@ fn hex(message: &Message) -> String {
 
 fn request(name: &str) -> TunnelRequest {
     TunnelRequest {
-        name: name.parse().unwrap(),
-        protocol: Protocol::Tcp,
-        public_port: None,
         preferred_port: Some(25565),
-        game: None,
-        redundancy: None,
-        speaks: None,
-        names: None,
-        away: None,
-        beside: None,
-        needs: None,
-        limits: None,
+        ..TunnelRequest::new(name.parse().unwrap(), Protocol::Tcp)
     }
 }
 
@@ -60,12 +50,6 @@ fn the_bytes_of_released_messages_never_change() {
     let doubled = TunnelRequest {
         protocol: Protocol::Udp,
         redundancy: Some(true),
-        speaks: None,
-        names: None,
-        away: None,
-        beside: None,
-        needs: None,
-        limits: None,
         ..request("voice")
     };
     assert_eq!(

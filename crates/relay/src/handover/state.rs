@@ -207,18 +207,8 @@ mod tests {
         let tunnel = HandedTunnel {
             id: TunnelId(3),
             request: TunnelRequest {
-                name: "mc".parse().unwrap(),
-                protocol: Protocol::Udp,
-                public_port: None,
                 preferred_port: Some(25565),
-                game: None,
-                redundancy: None,
-                speaks: None,
-                names: None,
-                away: None,
-                beside: None,
-                needs: None,
-                limits: None,
+                ..TunnelRequest::new("mc".parse().unwrap(), Protocol::Udp)
             },
             port: 25565,
             next_serial: 5,

@@ -1,6 +1,8 @@
 //! Managing hosts while the relay runs.
 
-use crate::harness::{Relay, assert_fails, echo, play, run, stdout};
+use std::io::{Read, Write};
+
+use crate::harness::{DEADLINE, Relay, assert_fails, echo, play, run, stdout};
 
 #[test]
 fn an_invite_is_one_line_and_nothing_else() {
@@ -139,6 +141,43 @@ fn bans_are_set_at_home_and_by_the_operator_and_shown_to_both() {
     assert!(stdout(&at_relay(&["bans"])).contains("nobody is banned"));
 }
 
+/// A handshake for `a.b` and the beginning of a login as `alice`, in the words of Minecraft 1.21.4.
+const ALICE: &[u8] = b"\x0a\0\x81\x06\x03a.b\x63\xdd\x02\x17\0\x05alice\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+#[test]
+fn a_player_is_banned_by_the_name_that_they_say_in_the_game() {
+    let relay = Relay::start();
+    let invite = relay.invite("desk", &[]);
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    let state = state.to_str().unwrap();
+    let tunnel = format!("mc=minecraft:{}", echo());
+    let mut agent = relay.agent(home.path(), &["--state-dir", state, &invite, &tunnel]);
+    let public = agent.event("tunnel")["public"].as_str().unwrap().to_owned();
+    let at_home = |words: &[&str]| run(home.path(), &[&["agent"], words, &["--state-dir", state]].concat());
+    let mut player = std::net::TcpStream::connect(public).unwrap();
+    player.set_read_timeout(Some(DEADLINE)).unwrap();
+    player.write_all(ALICE).unwrap();
+    player.read_exact(&mut [0; ALICE.len()]).unwrap();
+    let players = stdout(&at_home(&["players"]));
+    assert!(players.contains("alice"), "{players}");
+    let said = stdout(&at_home(&["ban", "Alice", "--for", "2h"]));
+    assert!(
+        said.contains("127.0.0.1 is banned from this host's tunnels for 2 h"),
+        "{said}"
+    );
+    // In a reset or an end, as the last words cross.
+    let is_out = player.read(&mut [0; 1]);
+    let is_late = |error: &std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+    assert!(
+        !is_out.as_ref().is_err_and(is_late) && !matches!(is_out, Ok(1..)),
+        "{is_out:?}"
+    );
+    // Who has left is still found by that name.
+    stdout(&at_home(&["unban", "alice"]));
+    assert!(stdout(&at_home(&["bans"])).contains("nobody is banned"));
+}
+
 #[test]
 fn usage_is_shown_by_day_and_month_for_people_and_programs() {
     let relay = Relay::start();
@@ -150,7 +189,7 @@ fn usage_is_shown_by_day_and_month_for_people_and_programs() {
     drop(play(&public));
     let usage = |words: &[&str]| stdout(&run(relay.home.path(), &[&["host", "usage"], words].concat()));
     // A running relay writes it every ten seconds.
-    let deadline = std::time::Instant::now() + crate::harness::DEADLINE;
+    let deadline = std::time::Instant::now() + DEADLINE;
     while !usage(&["desk"]).contains("game/tcp") {
         assert!(std::time::Instant::now() < deadline, "nothing is written down");
     }
