@@ -27,6 +27,9 @@ const MAX_WAYS: usize = 64;
 /// What a QUIC packet needs at most.
 const MAX_PACKET: usize = 2048;
 
+/// Bytes of the largest packet that a path takes unless it is told otherwise.
+const ETHERNET: usize = 1472;
+
 /// A running path; it ends when it is dropped.
 #[derive(Debug)]
 pub struct Path {
@@ -91,7 +94,7 @@ impl Path {
             delay: Duration::ZERO,
             loss: 0,
             is_dark: false,
-            max_packet: MAX_PACKET,
+            max_packet: ETHERNET,
             dice: seed.wrapping_mul(2).wrapping_add(1),
             nat: 1,
         };

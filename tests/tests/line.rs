@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use spawnpoint_tests::path::Path;
-use spawnpoint_tests::{Host, Lab, noise, origins, soon};
+use spawnpoint_tests::{Host, Lab, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -23,6 +23,12 @@ async fn echo(player: &mut TcpStream, length: usize, seed: u64) {
     let exchange = async { tokio::try_join!(speak, listen) };
     soon("everything comes back", exchange).await.unwrap();
     assert!(heard == said, "bytes changed on the way");
+}
+
+/// Waits until the relay says that the path takes packets of so many bytes.
+async fn packets_become(lab: &Lab, is_so: impl Fn(f64) -> bool) {
+    let is_known = || is_so(lab.metric(r#"relay_link_packet_bytes{host="desk"}"#));
+    until("the path is known", is_known).await;
 }
 
 async fn enter(public: SocketAddr) -> TcpStream {
@@ -46,4 +52,21 @@ async fn large_packets_that_vanish_without_a_word_stop_nobody() {
     echo(&mut player, 2 << 20, 2).await;
     let mut late = enter(host.public("game").await).await;
     echo(&mut late, 1 << 18, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_are_as_large_as_the_path_takes() {
+    let (near, far) = (Lab::start().await, Lab::start().await);
+    let server = origins::echo().await;
+    let tunnel = format!("game=tcp:{server}");
+    let beside = near.host("desk", &[&tunnel]).await;
+    // Loopback takes any packet, and this path no more than Ethernet, though the agent cannot know.
+    let path = Path::start(far.relay().info().listen, 4).await.unwrap();
+    let away = Host::start(path.invite(&far.invite("desk")), &[&tunnel]);
+    away.ready().await;
+    for host in [&beside, &away] {
+        echo(&mut enter(host.public("game").await).await, 1 << 20, 4).await;
+    }
+    packets_become(&near, |bytes| bytes > 6_500.0).await;
+    packets_become(&far, |bytes| (1_400.0..=1_472.0).contains(&bytes)).await;
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use spawnpoint_core::backoff::Backoff;
-use spawnpoint_net::{DialError, Dialed, SessionEnd, agent_settings, dial, random_unit, wait_for_answer};
+use spawnpoint_net::{DialError, Dialed, SessionEnd, dial, random_unit, wait_for_answer};
 use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::RejectCode;
 
@@ -162,10 +162,9 @@ impl Connector {
     /// while it hangs, it is begun afresh.
     async fn dial(&self, addresses: &mut Vec<SocketAddr>) -> Result<Dialed, DialError> {
         let settings = &self.around.settings;
-        let transport = agent_settings(&settings.transport);
         let mut found = Vec::new();
         let restarted = {
-            let first = dial(&settings.invite, transport.clone(), DIAL_DEADLINE, &mut found);
+            let first = dial(&settings.invite, &settings.transport, DIAL_DEADLINE, &mut found);
             tokio::pin!(first);
             let known = addresses.clone();
             let answered = async {
@@ -182,7 +181,7 @@ impl Connector {
         };
         let result = match restarted {
             Some(result) => result,
-            None => dial(&settings.invite, transport, DIAL_DEADLINE, &mut found).await,
+            None => dial(&settings.invite, &settings.transport, DIAL_DEADLINE, &mut found).await,
         };
         if !found.is_empty() {
             *addresses = found;

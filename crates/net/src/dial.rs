@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, ConnectionError, Endpoint, TransportConfig};
+use quinn::{Connection, ConnectionError, Endpoint};
+use spawnpoint_core::tuning::Tuning;
 use spawnpoint_proto::{Invite, Trust};
 use tokio::task::JoinSet;
 
-use crate::endpoint::client_config;
+use crate::endpoint::{agent_endpoint, client_config};
 use crate::listen::bind_udp;
+use crate::mtu::largest_towards;
 use crate::tls::{self, Distrust};
 
 /// The next address is tried when the one before has not answered for this long (RFC 8305 recommends 250 ms).
@@ -143,25 +145,27 @@ async fn resolve(invite: &Invite) -> Result<Vec<SocketAddr>, DialError> {
 /// The last [`DialError`]; one that cannot heal is returned at once.
 pub async fn dial(
     invite: &Invite,
-    transport: Arc<TransportConfig>,
+    tuning: &Tuning,
     deadline: Duration,
     addresses: &mut Vec<SocketAddr>,
 ) -> Result<Dialed, DialError> {
     let found = resolve(invite).await?;
     addresses.clone_from(&found);
-    race(invite, transport, found, deadline).await
+    race(invite, tuning, found, deadline).await
 }
 
 async fn race(
     invite: &Invite,
-    transport: Arc<TransportConfig>,
+    tuning: &Tuning,
     found: Vec<SocketAddr>,
     deadline: Duration,
 ) -> Result<Dialed, DialError> {
     let any = SocketAddr::from(([0u16; 8], 0));
     let socket = bind_udp(any).map_err(|error| DialError::Local(error.source))?;
     let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime).map_err(DialError::Local)?;
+    let largest = found.iter().copied().map(largest_towards).max().unwrap_or_default();
+    let config = agent_endpoint(largest).map_err(DialError::Local)?;
+    let endpoint = Endpoint::new(config, None, socket, runtime).map_err(DialError::Local)?;
     let mut tries = JoinSet::new();
     let mut waiting = found.into_iter();
     let mut last = Last(None);
@@ -169,7 +173,7 @@ async fn race(
     tokio::pin!(deadline);
     loop {
         if let Some(relay) = waiting.next() {
-            match attempt(invite, &transport, &endpoint, relay) {
+            match attempt(invite, tuning, &endpoint, relay) {
                 Ok(attempt) => drop(tries.spawn(attempt)),
                 Err(error) => last.note(error),
             }
@@ -203,12 +207,12 @@ impl Last {
 
 fn attempt(
     invite: &Invite,
-    transport: &Arc<TransportConfig>,
+    tuning: &Tuning,
     endpoint: &Endpoint,
     relay: SocketAddr,
 ) -> Result<impl Future<Output = Result<Connection, DialError>> + use<>, DialError> {
     let (tls, verifier) = tls::agent(invite.trust).map_err(|error| DialError::Settings(error.to_string()))?;
-    let config = client_config(tls, transport.clone()).map_err(DialError::Local)?;
+    let config = client_config(tls, tuning, largest_towards(relay)).map_err(DialError::Local)?;
     // A pin needs no name, and a bare address is none to ask for.
     let name = match invite.trust {
         Trust::Pin(_) => "spawnpoint",

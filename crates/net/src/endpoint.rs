@@ -12,7 +12,7 @@ use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
-use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
+use quinn::{AsyncUdpSocket, Connecting, ConnectionError, Incoming, Runtime, ServerConfig, UdpPoller};
 use quinn_proto::HashedConnectionIdGenerator;
 use spawnpoint_core::tuning::{Congestion, Tuning};
 use spawnpoint_proto::frame::MAX_HELLO;
@@ -20,6 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::congestion::PathControl;
 use crate::listen::BindError;
+use crate::mtu::{LARGEST, USUAL, largest_towards};
 
 /// Datagrams that may wait inside QUIC; what waits longer waits in our own fair queues. Two dozen packets cover the pacing of a fast line.
 const DATAGRAM_SEND_BUFFER: usize = 32 * 1024;
@@ -51,26 +52,29 @@ const MAX_INCOMING: usize = 512;
 const INCOMING_BUFFER: u64 = 16 * 1024;
 const INCOMING_BUFFERS: u64 = 2 * 1024 * 1024;
 
-/// The settings of a relay's connections: its agents may open their control stream, and say little until they are welcomed.
+/// The settings of a relay's connections with packets of up to `largest` bytes: its agents may open their control stream, and say little until they are
+/// welcomed.
 ///
 /// Whoever welcomes an agent raises the connection's receive window to its maximum.
-pub fn relay_settings(tuning: &Tuning) -> Arc<TransportConfig> {
-    let mut config = settings(tuning);
+fn relay_settings(tuning: &Tuning, largest: u16) -> Arc<TransportConfig> {
+    let mut config = settings(tuning, largest);
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW));
     Arc::new(config)
 }
 
-/// The settings of an agent's connection: its relay opens a stream for each player.
-pub fn agent_settings(tuning: &Tuning) -> Arc<TransportConfig> {
-    let mut config = settings(tuning);
+/// The settings of an agent's connection with packets of up to `largest` bytes: its relay opens a stream for each player.
+fn agent_settings(tuning: &Tuning, largest: u16) -> Arc<TransportConfig> {
+    let mut config = settings(tuning, largest);
     config.max_concurrent_bidi_streams(VarInt::from_u32(FIRST_PLAYERS));
     Arc::new(config)
 }
 
-fn settings(tuning: &Tuning) -> TransportConfig {
+fn settings(tuning: &Tuning, largest: u16) -> TransportConfig {
     let mut config = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(largest);
     let idle = IdleTimeout::try_from(tuning.idle_timeout).unwrap_or_else(|_| IdleTimeout::from(VarInt::from_u32(3000)));
     config
         .max_idle_timeout(Some(idle))
@@ -84,8 +88,8 @@ fn settings(tuning: &Tuning) -> TransportConfig {
         .send_window(MAX_UNACKNOWLEDGED)
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
-        // Most paths take 1,452 bytes; looking soon saves fragments.
-        .mtu_discovery_config(Some(MtuDiscoveryConfig::default()))
+        // Looking soon saves fragments.
+        .mtu_discovery_config(Some(discovery))
         // Home links are rarely further than this; the first retransmission of a handshake then comes after a third of the usual second.
         .initial_rtt(Duration::from_millis(111));
     // One for every few packets of a bulk load, and soon enough for a lone packet that its loss is noticed by the next ones.
@@ -113,11 +117,32 @@ pub struct RelayKeys(pub [u8; 64]);
 pub struct RelayEndpoint {
     /// The endpoint.
     pub endpoint: quinn::Endpoint,
+    acceptor: Acceptor,
     /// Another descriptor of the same socket.
     socket: std::net::UdpSocket,
     deafness: Arc<Deafness>,
     /// Cancelled when QUIC has let go of the socket.
     released: CancellationToken,
+}
+
+/// Begins connections of agents, each with the settings for the network it comes over.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    /// For those over networks that take larger packets than usual.
+    spacious: Arc<ServerConfig>,
+}
+
+impl Acceptor {
+    /// Goes on with the handshake of `incoming`.
+    ///
+    /// # Errors
+    /// When its first packet is none of QUIC after all.
+    pub fn accept(&self, incoming: Incoming) -> Result<Connecting, ConnectionError> {
+        match largest_towards(incoming.remote_address()) {
+            ..=USUAL => incoming.accept(),
+            _ => incoming.accept_with(self.spacious.clone()),
+        }
+    }
 }
 
 /// Whether a socket is deaf, and who waits for it to hear again.
@@ -135,26 +160,31 @@ impl RelayEndpoint {
     pub fn open(
         socket: std::net::UdpSocket,
         tls: rustls::ServerConfig,
-        transport: Arc<TransportConfig>,
+        tuning: &Tuning,
         keys: &RelayKeys,
         is_silent: bool,
     ) -> Result<Self, BindError> {
         let address = socket.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
         let failed = |error| BindError::new("udp", address, error);
         let crypto = QuicServerConfig::try_from(tls).map_err(|error| failed(io::Error::other(error)))?;
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         server
-            .transport_config(transport)
+            .transport_config(relay_settings(tuning, USUAL))
             .max_incoming(MAX_INCOMING)
             .incoming_buffer_size(INCOMING_BUFFER)
             .incoming_buffer_size_total(INCOMING_BUFFERS)
             .migration(true);
+        let mut spacious = server.clone();
+        spacious.transport_config(relay_settings(tuning, LARGEST));
         // With the key kept, the new process can tell agents of the old one that their connection is gone, instead of leaving them to time out.
         let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &keys.0);
         let mut config = EndpointConfig::new(Arc::new(reset_key));
         // The new process must also recognise the old one's connection ids as its own kind, or it drops such packets without an answer.
         let id_key = keys.0.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+        config
+            .max_udp_payload_size(LARGEST)
+            .map_err(|error| failed(io::Error::other(error)))?;
         let deafness = Arc::new(Deafness::default());
         deafness.is_deaf.store(is_silent, Ordering::Relaxed);
         let runtime = Arc::new(quinn::TokioRuntime);
@@ -170,10 +200,18 @@ impl RelayEndpoint {
             quinn::Endpoint::new_with_abstract_socket(config, Some(server), wrapped, runtime).map_err(failed)?;
         Ok(Self {
             endpoint,
+            acceptor: Acceptor {
+                spacious: Arc::new(spacious),
+            },
             socket,
             deafness,
             released,
         })
+    }
+
+    /// What begins the connections that come.
+    pub const fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
     }
 
     /// The socket, to hand over.
@@ -254,7 +292,9 @@ impl AsyncUdpSocket for SilentSocket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.socket.max_receive_segments()
+        // The kernel hands over no more than this at once, and QUIC sets memory aside for as many of the largest packets.
+        let most = usize::from(u16::MAX).div_ceil(LARGEST.into());
+        self.socket.max_receive_segments().min(most)
     }
 
     fn may_fragment(&self) -> bool {
@@ -262,16 +302,30 @@ impl AsyncUdpSocket for SilentSocket {
     }
 }
 
-/// The agent's settings for one connection.
+/// The settings of an agent's endpoint whose packets have up to `largest` bytes.
+///
+/// # Errors
+/// When that is no size for packets.
+pub(crate) fn agent_endpoint(largest: u16) -> io::Result<EndpointConfig> {
+    let mut config = EndpointConfig::default();
+    // Never less than others take: the machine may come to another network.
+    config
+        .max_udp_payload_size(largest.max(USUAL))
+        .map_err(io::Error::other)?;
+    Ok(config)
+}
+
+/// The agent's settings for one connection, with packets of up to `largest` bytes.
 ///
 /// # Errors
 /// When the TLS settings lack what QUIC needs.
 pub(crate) fn client_config(
     tls: rustls::ClientConfig,
-    transport: Arc<TransportConfig>,
+    tuning: &Tuning,
+    largest: u16,
 ) -> io::Result<quinn::ClientConfig> {
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport);
+    config.transport_config(agent_settings(tuning, largest));
     Ok(config)
 }

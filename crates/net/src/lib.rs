@@ -19,6 +19,7 @@ mod listen;
 #[cfg(unix)]
 mod local;
 mod machine;
+mod mtu;
 mod outbox;
 mod probe;
 mod random;
@@ -39,7 +40,7 @@ pub use clock::{Clock, unix_now};
 pub use congestion::{PathModel, hint_rate};
 pub use control::{ControlError, ControlReader, ControlWriter};
 pub use dial::{DialError, Dialed, dial, move_socket};
-pub use endpoint::{FIRST_PLAYERS, RelayEndpoint, RelayKeys, agent_settings, relay_settings};
+pub use endpoint::{Acceptor, FIRST_PLAYERS, RelayEndpoint, RelayKeys};
 #[cfg(unix)]
 pub use handover::{Channel, ChannelError, is_between, is_successor, pass_on, spawn_successor};
 pub use interfaces::AddressWatch;

@@ -84,6 +84,7 @@ pub struct RelayMetrics {
     pause: Histogram,
     link_loss: Family<HostLabels, Gauge<f64, AtomicU64>>,
     link_rate: Family<HostLabels, Gauge<f64, AtomicU64>>,
+    link_packet: Family<HostLabels, Gauge<f64, AtomicU64>>,
     repairs: Family<ReasonLabels, Counter>,
     list_asked: Family<ReasonLabels, Counter>,
     list_told: Family<ReasonLabels, Counter>,
@@ -139,6 +140,10 @@ impl Default for RelayMetrics {
             "link_loss_ratio",
             "Share of packets lost lately between relay and agent"
         );
+        let link_packet = metric!(
+            "link_packet_bytes",
+            "Largest packet that the path to a host's agent takes, as found so far"
+        );
         let link_rate = metric!(
             "link_rate_bytes",
             "Bytes a second that the path to the agent takes, as far as it was ever filled"
@@ -186,6 +191,7 @@ impl Default for RelayMetrics {
             pause,
             link_loss,
             link_rate,
+            link_packet,
             repairs,
             list_asked,
             list_told,
@@ -250,6 +256,13 @@ impl RelayMetrics {
         }
     }
 
+    /// The bytes of the largest packet that the path to a host's agent takes.
+    pub fn set_link_packet(&self, host: &str, bytes: u16) {
+        self.link_packet
+            .get_or_create(&HostLabels { host: host.to_owned() })
+            .set(bytes.into());
+    }
+
     /// The round trip to a host's agent, in seconds.
     pub fn set_link_rtt(&self, host: &str, seconds: f64) {
         self.link_rtt
@@ -260,7 +273,7 @@ impl RelayMetrics {
     /// A host's last link is gone.
     pub fn forget_link(&self, host: &str) {
         let labels = HostLabels { host: host.to_owned() };
-        for family in [&self.link_rtt, &self.link_loss, &self.link_rate] {
+        for family in [&self.link_rtt, &self.link_loss, &self.link_rate, &self.link_packet] {
             family.remove(&labels);
         }
     }

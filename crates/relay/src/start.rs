@@ -11,7 +11,7 @@ use spawnpoint_core::drain::{Drain, Phase};
 use spawnpoint_core::port::PortSet;
 use spawnpoint_net::identity::{IdentityError, load_or_make_secret};
 use spawnpoint_net::tls::{self, ShownCertificate};
-use spawnpoint_net::{BindError, Clock, RelayEndpoint, RelayKeys, TaskScope, bind_udp, relay_settings, var};
+use spawnpoint_net::{BindError, Clock, RelayEndpoint, RelayKeys, TaskScope, bind_udp, var};
 #[cfg(unix)]
 use spawnpoint_ops::describe;
 use spawnpoint_ops::{Admin, AdminError, AuditError, Event, Events, RelayMetrics};
@@ -296,9 +296,10 @@ impl Assembled {
     }
 
     fn run_on(self, socket: std::net::UdpSocket, is_silent: bool) -> Result<Relay, RelayError> {
-        let transport = relay_settings(&self.context.config().links.transport);
-        let agents = RelayEndpoint::open(socket, self.tls.clone(), transport, &self.keys, is_silent)
-            .map_err(RelayError::Listen)?;
+        let config = self.context.config();
+        let tuning = &config.links.transport;
+        let agents =
+            RelayEndpoint::open(socket, self.tls.clone(), tuning, &self.keys, is_silent).map_err(RelayError::Listen)?;
         let Self {
             info,
             context,
@@ -342,6 +343,7 @@ impl Assembled {
             scope.spawn(admin.serve(scope.token().clone()));
         }
         let reception = Reception {
+            acceptor: agents.acceptor().clone(),
             context: context.clone(),
             registry: registry.clone(),
             stop: scope.token().clone(),

@@ -13,7 +13,7 @@ use spawnpoint_core::admission::Permit;
 use spawnpoint_core::offences::Offence;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::{SecretHash, is_proven};
-use spawnpoint_net::{ControlError, ControlReader, ControlWriter, unix_now, var};
+use spawnpoint_net::{Acceptor, ControlError, ControlReader, ControlWriter, unix_now, var};
 use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::control::{Reject, Welcome};
 use spawnpoint_proto::frame::MAX_HELLO;
@@ -43,6 +43,7 @@ pub(crate) const SOFTWARE: &str = concat!("spawnpoint/", env!("CARGO_PKG_VERSION
 /// Meets agents.
 #[derive(Clone)]
 pub(crate) struct Reception {
+    pub acceptor: Acceptor,
     pub context: Arc<Context>,
     pub registry: Registry,
     pub stop: CancellationToken,
@@ -139,7 +140,7 @@ impl Reception {
     }
 
     async fn connect(&self, incoming: Incoming, deadline: tokio::time::Instant) -> Option<quinn::Connection> {
-        let connecting = incoming.accept().ok()?;
+        let connecting = self.acceptor.accept(incoming).ok()?;
         tokio::time::timeout_at(deadline, connecting).await.ok()?.ok()
     }
 

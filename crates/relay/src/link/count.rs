@@ -11,6 +11,8 @@ impl LinkTask {
         if let Some((connection, _)) = self.link.connection() {
             let rtt = connection.rtt().as_secs_f64();
             self.context.metrics.set_link_rtt(&self.link.host_name, rtt);
+            let packet = connection.stats().path.current_mtu;
+            self.context.metrics.set_link_packet(&self.link.host_name, packet);
             let path = PathModel::of(&connection);
             self.context
                 .metrics

@@ -1,0 +1,81 @@
+//! How large the packets of a link may become: what the network at this end takes, as the kernel knows it.
+//!
+//! QUIC finds out by itself what a path takes, up to a bound that is usually Ethernet's. Where the next network takes more (jumbo frames between the
+//! machines of a rack, relay and agent on one machine) larger packets carry the same bytes for two thirds of the time in the processor, and whoever sits
+//! beside them need say nothing. A bound that the path does not keep costs a few probes, which nobody waits for.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use crate::listen::canonical;
+
+/// Bytes of a packet that nearly every path takes: Ethernet's, with IPv6.
+pub(crate) const USUAL: u16 = 1_452;
+
+/// Bytes of the largest packet that is ever tried. QUIC here hands ten to the kernel in one call, which takes 65,507 bytes.
+pub(crate) const LARGEST: u16 = 6_550;
+
+/// Every path of QUIC takes so much (RFC 9000, section 14).
+const LEAST: u16 = 1_200;
+
+/// The bytes of the largest packet that is worth trying towards `peer`.
+pub(crate) fn largest_towards(peer: SocketAddr) -> u16 {
+    let peer = canonical(peer);
+    largest(mtu_towards(peer), peer.is_ipv4())
+}
+
+/// The same, by what the next network takes of packets with their headers.
+fn largest(mtu: Option<u32>, is_ipv4: bool) -> u16 {
+    // Addresses and ports; options are rare enough for a probe to find out.
+    let headers = if is_ipv4 { 28 } else { 48 };
+    match mtu {
+        Some(mtu) if mtu > u32::from(USUAL) + 48 => (mtu - headers).min(LARGEST.into()) as u16,
+        Some(mtu) => (mtu.saturating_sub(headers).min(USUAL.into()) as u16).max(LEAST),
+        None => USUAL,
+    }
+}
+
+/// What the network that the kernel would send through to `peer` takes; nothing where it does not say.
+#[cfg(target_os = "linux")]
+fn mtu_towards(peer: SocketAddr) -> Option<u32> {
+    let ask = || -> io::Result<u32> {
+        // Connecting a UDP socket sends nothing; it only makes the kernel choose a way.
+        let socket = match peer.is_ipv4() {
+            true => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
+            false => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
+        };
+        socket.connect(peer)?;
+        Ok(match peer.is_ipv4() {
+            true => rustix::net::sockopt::ip_mtu(&socket)?,
+            false => rustix::net::sockopt::ipv6_mtu(&socket)?,
+        })
+    };
+    ask().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn mtu_towards(_: SocketAddr) -> Option<u32> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_jumbo_frames_is_used_and_one_that_takes_less_is_not_asked_for_more() {
+        assert_eq!(largest(Some(9_000), true), LARGEST);
+        assert_eq!(largest(Some(65_536), false), LARGEST);
+        assert_eq!(largest(Some(4_000), false), 3_952);
+        assert_eq!(largest(Some(1_500), true), USUAL);
+        assert_eq!(largest(Some(1_420), true), 1_392, "a WireGuard interface");
+        assert_eq!(largest(Some(576), true), LEAST);
+        assert_eq!(largest(None, true), USUAL);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_machine_takes_large_packets_for_itself() {
+        assert_eq!(largest_towards(([127, 0, 0, 1], 9).into()), LARGEST);
+    }
+}
