@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod dnsbl;
 pub mod drain;
 pub mod flow;
+pub mod gather;
 pub mod grant;
 pub mod hostname;
 pub mod loopback;

@@ -38,6 +38,9 @@ pub use table::Sessions;
 /// What a peer said before its reset arrives within this, or its reader does not want it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Bytes that a pump moves before others have their turn: whoever loads always has more.
+const TURN: usize = 128 * 1024;
+
 /// A peer that has not taken what a finished session still has for it after this long on a carrier does not want it.
 const SETTLE: Duration = Duration::from_secs(60);
 

@@ -5,13 +5,14 @@ use std::net::Shutdown;
 
 use bytes::{Buf, Bytes};
 use quinn::ReadError;
+use spawnpoint_core::gather::Gather;
 use spawnpoint_core::stream::Ending;
 use spawnpoint_proto::ResetCode;
 use spawnpoint_proto::control::Delivered;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::{HEARD, Meter, Session, SessionEnd};
+use super::{HEARD, Meter, Session, SessionEnd, TURN};
 use crate::carrier::RecvHalf;
 use crate::socket::{MAX_PIECES, try_write};
 
@@ -33,7 +34,13 @@ impl Session {
         let toll = moved.toll();
         // Whether the toll's turn has come for the next pieces.
         let mut is_due = false;
+        let mut gather = Gather::default();
+        let mut in_turn = 0;
         loop {
+            if in_turn >= TURN {
+                in_turn = 0;
+                tokio::task::yield_now().await;
+            }
             match self.flush(socket, moved) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -76,8 +83,18 @@ impl Session {
             match read {
                 Ok(Some(count)) => {
                     is_due = false;
+                    let bytes = pieces[..count].iter().map(Bytes::len).sum();
+                    in_turn += bytes;
                     self.take_over(socket, recv, &mut pieces[..count], moved);
                     pieces[..count].fill(Bytes::new());
+                    if count < most
+                        && let Some(pause) = gather.on_moved(self.clock.now(), bytes)
+                    {
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => {}
+                            () = self.into.notified() => {}
+                        }
+                    }
                 }
                 Ok(None) => {
                     recv.is_done = true;

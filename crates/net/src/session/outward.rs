@@ -10,7 +10,7 @@ use spawnpoint_proto::ResetCode;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::{Meter, Session, SessionEnd};
+use super::{Meter, Session, SessionEnd, TURN};
 use crate::carrier::SendHalf;
 use crate::shape::Toll;
 use crate::socket::{is_reset, try_read};
@@ -74,7 +74,12 @@ impl Session {
         let toll = moved.toll();
         // Whether the toll's turn has come for the next read.
         let mut is_due = false;
+        let mut in_turn = 0;
         loop {
+            if in_turn >= TURN {
+                in_turn = 0;
+                tokio::task::yield_now().await;
+            }
             match (self.next_step(socket.is_some(), half, &mut pieces), &mut *half, socket) {
                 (Step::Send(count), Some(send), _) => {
                     // Nearly always a message of a game is one piece.
@@ -136,6 +141,7 @@ impl Session {
                     }
                     Ok(bytes) => {
                         is_due = false;
+                        in_turn += bytes.len();
                         moved.add(bytes.len() as u64);
                         note_head(head, &bytes, answered);
                         let mut state = self.state();
