@@ -70,6 +70,11 @@ impl Introduction {
             _ => Self::None,
         }
     }
+
+    /// Whether it changes the next packet.
+    pub const fn is_in_packet(&self) -> bool {
+        matches!(self, Self::First(_) | Self::Every(_))
+    }
 }
 
 impl Origin {

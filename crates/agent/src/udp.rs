@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use spawnpoint_core::flow::{DropReason, FlowMirror, Limits, Received};
 #[cfg(unix)]
 use spawnpoint_net::Descriptors;
-use spawnpoint_net::{Clock, DatagramOutbox, Sessions, TaskScope};
+use spawnpoint_net::{Burst, Clock, DatagramOutbox, Packets, Segmenter, Sessions, TaskScope, receive_datagrams};
 use spawnpoint_ops::Event;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
 use spawnpoint_proto::repair::is_repair;
@@ -54,6 +54,7 @@ pub(crate) struct Flows {
     hall: Hall,
     tunnels: OpenTunnels,
     outbox: DatagramOutbox,
+    segmenter: Segmenter,
     mirror: Mutex<FlowMirror<Flow>>,
     opened: Notify,
     /// Cancelled when the flows' sockets are another process's to read.
@@ -116,6 +117,7 @@ impl Flows {
             hall,
             tunnels,
             outbox,
+            segmenter: Segmenter::new(),
             mirror: Mutex::new(FlowMirror::new(limits)),
             opened: Notify::new(),
             hold,
@@ -130,21 +132,27 @@ impl Flows {
 
     /// Takes datagrams until the connection is gone.
     pub async fn receive(self: Arc<Self>, connection: quinn::Connection, scope: Arc<TaskScope>, repairs: Repairs) {
-        while let Ok(mut datagram) = connection.read_datagram().await {
+        let mut burst = Burst::default();
+        while receive_datagrams(&connection, |mut datagram| {
             if is_repair(&datagram) {
                 if repairs.sessions.on_repair(repairs.epoch, datagram).is_err() {
                     self.drop_packet(DropReason::Violation);
                 }
-                continue;
+                return;
             }
             match Header::decode(&mut datagram) {
-                Ok(header) => self.on_datagram(header, datagram, &scope),
+                Ok(header) => self.on_datagram(header, datagram, &scope, &mut burst),
                 Err(_) => self.drop_packet(DropReason::Violation),
             }
+        })
+        .await
+        .is_ok()
+        {
+            burst.send(|pipe, packets| pipe.send(packets, &self.segmenter, |reason| self.drop_packet(reason)));
         }
     }
 
-    fn on_datagram(self: &Arc<Self>, header: Header, payload: Bytes, scope: &TaskScope) {
+    fn on_datagram(self: &Arc<Self>, header: Header, payload: Bytes, scope: &TaskScope, burst: &mut Burst<Arc<Pipe>>) {
         let Header { flow, kind } = header;
         let (announced, fragment) = match kind {
             Kind::Packet { announced, fragment } => (announced, fragment),
@@ -197,10 +205,8 @@ impl Flows {
                 if announced.is_some() {
                     self.tell(flow, Kind::Confirm);
                 }
-                if let Some((pipe, packet)) = forward
-                    && let Err(reason) = pipe.send(packet)
-                {
-                    self.drop_packet(reason);
+                if let Some((pipe, packet)) = forward {
+                    burst.push(pipe, packet, Arc::ptr_eq);
                 }
             }
             Err(reason) => {
@@ -449,16 +455,37 @@ impl Flows {
 }
 
 impl Pipe {
-    fn send(&self, packet: Bytes) -> Result<(), DropReason> {
+    /// Sends packets in a row; `lost` hears why any of them was not sent.
+    fn send(&self, packets: Packets<'_>, segmenter: &Segmenter, mut lost: impl FnMut(DropReason)) {
         let socket = match &mut *self.state() {
-            PipeState::Waiting(packets) if is_full(packets) => return Err(DropReason::QueueFull),
-            PipeState::Waiting(packets) => {
-                packets.push_back(packet);
-                return Ok(());
+            PipeState::Waiting(waiting) => {
+                return packets.each().for_each(|packet| match is_full(waiting) {
+                    true => lost(DropReason::QueueFull),
+                    false => waiting.push_back(Bytes::copy_from_slice(packet)),
+                });
             }
             PipeState::Open(socket) => socket.clone(),
         };
-        self.send_on(&socket, &packet)
+        if segmenter.takes(packets) && self.send_together(&socket, packets, segmenter).is_ok() {
+            return;
+        }
+        packets
+            .each()
+            .filter_map(|packet| self.send_on(&socket, packet).err())
+            .for_each(lost);
+    }
+
+    /// Sends packets in one call: all of them, or none.
+    fn send_together(&self, socket: &UdpSocket, packets: Packets<'_>, segmenter: &Segmenter) -> io::Result<()> {
+        if self.introduction().is_in_packet() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        segmenter.try_send(socket, socket.peer_addr()?, packets)?;
+        if packets.each().any(|packet| !raknet::is_offline(packet)) {
+            self.awake.get_or_init(|| self.origin.enter());
+        }
+        self.traffic[0].fetch_add(packets.contents.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     fn send_on(&self, socket: &UdpSocket, packet: &[u8]) -> Result<(), DropReason> {
@@ -466,7 +493,7 @@ impl Pipe {
             self.awake.get_or_init(|| self.origin.enter());
         }
         let header = {
-            let mut introduction = self.introduction.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut introduction = self.introduction();
             match &*introduction {
                 Introduction::None | Introduction::Apart(_) => None,
                 Introduction::Every(header) => Some(header.clone()),
@@ -513,13 +540,17 @@ impl Pipe {
         if let Introduction::Apart(header) = &introduction {
             waiting.push_front(header.clone());
         }
-        *self.introduction.lock().unwrap_or_else(PoisonError::into_inner) = introduction;
+        *self.introduction() = introduction;
         let failed = waiting
             .iter()
             .filter_map(|packet| self.send_on(&socket, packet).err())
             .collect();
         *state = PipeState::Open(socket);
         failed
+    }
+
+    fn introduction(&self) -> MutexGuard<'_, Introduction> {
+        self.introduction.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, PipeState> {

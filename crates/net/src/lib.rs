@@ -5,6 +5,7 @@
 //! the machine around it: its sockets to a successor, answers to its owner, its state to a supervisor, an eye on its own addresses. It knows the bytes of
 //! `spawnpoint-proto` and the rules of `spawnpoint-core`, but no host, no tunnel and no route: relay and agent compose those.
 
+mod burst;
 mod carrier;
 mod clock;
 mod congestion;
@@ -35,6 +36,7 @@ mod supervisor;
 pub mod tls;
 mod udp;
 
+pub use burst::{Burst, Packets};
 pub use carrier::PlayerStream;
 pub use clock::{Clock, unix_now};
 pub use congestion::{PathModel, hint_rate};
@@ -60,7 +62,7 @@ pub use stream::{StreamError, read_header};
 #[cfg(unix)]
 pub use succession::{Descriptors, Predecessor, Sockets, SuccessionError, Successor};
 pub use supervisor::{NotifyError, notify};
-pub use udp::{PacketReader, PacketSocket};
+pub use udp::{PacketReader, PacketSocket, Segmenter, Sent, receive_datagrams};
 
 /// What TLS exports for a connection: the same at both ends, and on no other connection.
 ///

@@ -1,4 +1,4 @@
-//! A public UDP socket: packets in batches, replies from the address that the player spoke to.
+//! UDP in batches: a public socket that many players speak to, which answers from the address they spoke to, and what leaves and arrives in one call.
 //!
 //! Whoever reads it can leave it alone for a moment so that packets, however many, wake nobody: under a flood it is being woken for each that costs the most.
 
@@ -7,9 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+
+use crate::burst::Packets;
+
+/// Datagrams of a connection that are taken at once.
+const DATAGRAMS: usize = 64;
 
 /// Room for the largest packet, or for many small ones that the kernel hands over as one.
 const BUFFER: usize = 64 * 1024;
@@ -40,6 +46,7 @@ impl PacketSocket {
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let is_ipv6 = socket.local_addr()?.is_ipv6();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let_fragment(&socket)?;
         // To read and to send is never to wait.
         socket.set_nonblocking(true)?;
         Ok(Self { socket, state, is_ipv6 })
@@ -69,6 +76,29 @@ impl PacketSocket {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when the kernel's buffer is full, and what else the kernel says.
     pub fn try_send(&self, player: SocketAddr, local: Option<IpAddr>, packet: &[u8]) -> io::Result<()> {
+        self.transmit(player, local, packet, None)
+    }
+
+    /// Sends packets in a row to `player`, as [`PacketSocket::try_send`] does; those that the kernel does not take are lost.
+    pub fn try_send_all(&self, player: SocketAddr, local: Option<IpAddr>, packets: Packets<'_>) -> Sent {
+        if 1 < packets.count && packets.count <= self.state.max_gso_segments() {
+            match self.transmit(player, local, packets.contents, Some(packets.size)) {
+                Ok(()) => return Sent::all(packets),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::none(packets),
+                // Not every network takes them together.
+                Err(_) => {}
+            }
+        }
+        Sent::each(packets, |packet| self.transmit(player, local, packet, None))
+    }
+
+    fn transmit(
+        &self,
+        player: SocketAddr,
+        local: Option<IpAddr>,
+        contents: &[u8],
+        segment_size: Option<usize>,
+    ) -> io::Result<()> {
         let destination = match player {
             SocketAddr::V4(v4) if self.is_ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
             other => other,
@@ -76,12 +106,121 @@ impl PacketSocket {
         let transmit = Transmit {
             destination,
             ecn: None,
-            contents: packet,
-            segment_size: None,
+            contents,
+            segment_size,
             src_ip: local,
         };
         self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
     }
+}
+
+/// What became of packets in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sent {
+    /// Bytes that left.
+    pub bytes: usize,
+    /// Packets that did not.
+    pub lost: usize,
+}
+
+impl Sent {
+    const fn all(packets: Packets<'_>) -> Self {
+        Self {
+            bytes: packets.contents.len(),
+            lost: 0,
+        }
+    }
+
+    const fn none(packets: Packets<'_>) -> Self {
+        Self {
+            bytes: 0,
+            lost: packets.count,
+        }
+    }
+
+    /// Sends each by itself.
+    fn each(packets: Packets<'_>, send: impl Fn(&[u8]) -> io::Result<()>) -> Self {
+        packets.each().fold(Self::default(), |sent, packet| match send(packet) {
+            Ok(()) => Self {
+                bytes: sent.bytes + packet.len(),
+                ..sent
+            },
+            Err(_) => Self {
+                lost: sent.lost + 1,
+                ..sent
+            },
+        })
+    }
+}
+
+/// Sends packets in a row in one call on connected sockets, where the kernel can.
+#[derive(Debug)]
+pub struct Segmenter(Option<UdpSocketState>);
+
+impl Segmenter {
+    /// What this machine's kernel can.
+    pub fn new() -> Self {
+        // It is about the kernel, and needs a socket only to ask. Elsewhere a connected socket takes no address with a packet.
+        let ask = || -> io::Result<UdpSocketState> {
+            let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+            UdpSocketState::new(UdpSockRef::from(&socket))
+        };
+        Self(ask().ok().filter(|_| cfg!(target_os = "linux")))
+    }
+
+    /// Whether it is worth trying.
+    pub fn takes(&self, packets: Packets<'_>) -> bool {
+        let most = self.0.as_ref().map_or(1, UdpSocketState::max_gso_segments);
+        1 < packets.count && packets.count <= most
+    }
+
+    /// Sends packets in a row to `server`, to which `socket` is connected: all of them, or none.
+    ///
+    /// # Errors
+    /// What the kernel says, which may be about an earlier packet, or that this network does not take them together.
+    pub fn try_send(&self, socket: &UdpSocket, server: SocketAddr, packets: Packets<'_>) -> io::Result<()> {
+        let state = self.0.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let transmit = Transmit {
+            destination: server,
+            ecn: None,
+            contents: packets.contents,
+            segment_size: Some(packets.size),
+            src_ip: None,
+        };
+        socket.try_io(Interest::WRITABLE, || {
+            state.try_send(UdpSockRef::from(socket), &transmit)
+        })
+    }
+}
+
+impl Default for Segmenter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Waits for datagrams of a connection and hands those that are there to `take`, a bounded number. Cancel-safe.
+///
+/// # Errors
+/// When the connection is gone and there are none.
+pub async fn receive_datagrams(
+    connection: &quinn::Connection,
+    mut take: impl FnMut(Bytes),
+) -> Result<(), quinn::ConnectionError> {
+    take(connection.read_datagram().await?);
+    for _ in 1..DATAGRAMS {
+        let next = tokio::select! {
+            biased; // what is there, and nothing that one would have to wait for
+            next = connection.read_datagram() => next,
+            () = std::future::ready(()) => return Ok(()),
+        };
+        match next {
+            Ok(datagram) => take(datagram),
+            // Whoever asks again learns it.
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 impl PacketReader {
@@ -142,6 +281,25 @@ impl std::os::fd::AsFd for PacketSocket {
     }
 }
 
+/// Packets that a path does not take whole are cut up on the way, as they are for any other game server. QUIC, for which the socket was set up, forbids it.
+#[cfg(target_os = "linux")]
+fn let_fragment(socket: &std::net::UdpSocket) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt::Ipv6DontFrag};
+    use rustix::net::sockopt;
+
+    sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::WANT)?;
+    if socket.local_addr()?.is_ipv6() {
+        sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::WANT)?;
+        setsockopt(socket, Ipv6DontFrag, &false)?;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn let_fragment(_: &std::net::UdpSocket) -> io::Result<()> {
+    Ok(())
+}
+
 /// Errors that a peer's machine caused by what it answered to an earlier packet.
 fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
@@ -183,6 +341,46 @@ mod tests {
             assert_eq!(player.recv(&mut vec![0; 65_535]).unwrap(), size);
         }
         assert_eq!(seen, sizes);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn packets_that_a_path_does_not_take_whole_are_cut_up_on_the_way() {
+        use nix::sys::socket::{getsockopt, sockopt::Ipv6DontFrag};
+        use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, ip_mtu_discover, ipv6_mtu_discover};
+
+        let socket = PacketSocket::new(crate::bind_udp("[::]:0".parse().unwrap()).unwrap()).unwrap();
+        assert_eq!(ip_mtu_discover(&socket).unwrap(), Ipv4PathMtuDiscovery::WANT);
+        if socket.is_ipv6 {
+            assert_eq!(ipv6_mtu_discover(&socket).unwrap(), Ipv6PathMtuDiscovery::WANT);
+            assert!(!getsockopt(&socket, Ipv6DontFrag).unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn packets_in_a_row_arrive_one_by_one() {
+        let ours = PacketSocket::new(crate::bind_udp("[::]:0".parse().unwrap()).unwrap()).unwrap();
+        let player = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        player.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let address = player.local_addr().unwrap();
+        let lengths = || [(); 4].map(|()| player.recv(&mut [0; 2048]).unwrap());
+        let contents = [7; 3000];
+        let packets = Packets {
+            contents: &contents,
+            size: 900,
+            count: 4,
+        };
+        let sent = ours.try_send_all(address, None, packets);
+        assert_eq!(sent, Sent { bytes: 3000, lost: 0 });
+        assert_eq!(lengths(), [900, 900, 900, 300]);
+        let connected = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        connected.connect(address).await.unwrap();
+        connected.writable().await.unwrap();
+        let segmenter = Segmenter::new();
+        if segmenter.takes(packets) {
+            segmenter.try_send(&connected, address, packets).unwrap();
+            assert_eq!(lengths(), [900, 900, 900, 300]);
+        }
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use spawnpoint_core::admission::{Circle, DenyReason};
 use spawnpoint_core::flow::FlowSnapshot;
 use spawnpoint_core::flow::{DropReason, Ended, FlowTable, Limits};
 use spawnpoint_core::route::HostNumber;
-use spawnpoint_net::{DatagramOutbox, unix_now};
+use spawnpoint_net::{Burst, DatagramOutbox, Packets, unix_now};
 use spawnpoint_ops::TunnelLabels;
 use spawnpoint_proto::datagram::{Announcement, Header, Kind};
 use spawnpoint_proto::{FlowId, Protocol, Time, TunnelId, TunnelName};
@@ -30,7 +30,8 @@ use crate::dnsbl::{Question, Standing};
 use crate::handover::state::HandedFlow;
 use crate::list::List;
 use crate::quic::Via;
-use crate::rates::{PACKET, Tolls, Way};
+use crate::rates;
+use crate::rates::{PACKET, Tolls};
 use crate::tunnel::{OwnRule, Seat};
 use crate::usage::Book;
 
@@ -100,8 +101,35 @@ impl From<DropReason> for Unopened {
     }
 }
 
-/// A packet to a player: who, from which address, through which socket, and what.
-type Reply = (SocketAddr, Option<IpAddr>, Via, Bytes);
+/// Where a packet to a player goes: who, from which address, through which socket.
+type Way = (SocketAddr, Option<IpAddr>, Via);
+
+/// To whom the packets of a burst go.
+#[derive(Debug)]
+pub(crate) struct Addressee {
+    tunnel: Arc<UdpTunnel>,
+    player: SocketAddr,
+    local: Option<IpAddr>,
+    via: Via,
+}
+
+impl Addressee {
+    /// Sends what the server said, and counts it.
+    pub fn send(&self, packets: Packets<'_>) {
+        let sent = self.via.socket.try_send_all(self.player, self.local, packets);
+        self.tunnel.bytes[1].inc_by(sent.bytes as u64);
+        if sent.lost > 0 {
+            self.tunnel.drop_packets(DropReason::SocketFull, sent.lost as u64);
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.player == other.player
+            && self.local == other.local
+            && Arc::ptr_eq(&self.via.socket, &other.via.socket)
+            && Arc::ptr_eq(&self.tunnel, &other.tunnel)
+    }
+}
 
 /// The flows of one tunnel.
 #[derive(Debug)]
@@ -113,7 +141,7 @@ pub(crate) struct UdpTunnel {
     labels: TunnelLabels,
     circle: Arc<Circle>,
     own_rule: Arc<OwnRule>,
-    way: Arc<Way>,
+    way: Arc<rates::Way>,
     bytes: [Counter; 2],
     book: Arc<Book>,
     outbox: DatagramOutbox,
@@ -136,7 +164,7 @@ impl UdpTunnel {
         id: TunnelId,
         (host, name): (HostNumber, &TunnelName),
         (labels, bytes, book): (&TunnelLabels, &[Counter; 2], &Arc<Book>),
-        (circle, own_rule, way): (&Arc<Circle>, &Arc<OwnRule>, &Arc<Way>),
+        (circle, own_rule, way): (&Arc<Circle>, &Arc<OwnRule>, &Arc<rates::Way>),
         outbox: DatagramOutbox,
         list: Option<Arc<List>>,
     ) -> Self {
@@ -321,8 +349,8 @@ impl UdpTunnel {
         }
     }
 
-    /// A datagram from the agent; never waits.
-    pub fn on_agent_datagram(&self, header: Header, payload: Bytes) {
+    /// A datagram from the agent; what a player is to have of it joins `burst`.
+    pub fn on_agent_datagram(self: &Arc<Self>, header: Header, payload: Bytes, burst: &mut Burst<Addressee>) {
         let now = self.context.clock.now();
         let mut table = self.table();
         match header.kind {
@@ -330,10 +358,10 @@ impl UdpTunnel {
                 let reply = table.on_origin_packet(now, header.flow, payload.len());
                 let reply = reply.and_then(|(player, hold)| {
                     hold.may_hear(payload.len())?;
-                    Ok(Some((player, hold.local, hold.via.clone(), payload)))
+                    Ok(Some(((player, hold.local, hold.via.clone()), payload)))
                 });
                 drop(table);
-                self.reply(header.flow, reply);
+                self.reply(header.flow, reply, burst);
             }
             Kind::Packet {
                 fragment: Some(fragment),
@@ -345,10 +373,10 @@ impl UdpTunnel {
                         return Ok(None);
                     };
                     hold.may_hear(packet.len())?;
-                    Ok(Some((player, hold.local, hold.via.clone(), packet)))
+                    Ok(Some(((player, hold.local, hold.via.clone()), packet)))
                 });
                 drop(table);
-                self.reply(header.flow, whole);
+                self.reply(header.flow, whole, burst);
             }
             Kind::Confirm => table.on_confirm(header.flow),
             Kind::Unknown => table.on_unknown(header.flow),
@@ -370,25 +398,34 @@ impl UdpTunnel {
         )
     }
 
-    fn reply(&self, flow: FlowId, reply: Result<Option<Reply>, DropReason>) {
+    fn reply(
+        self: &Arc<Self>,
+        flow: FlowId,
+        reply: Result<Option<(Way, Bytes)>, DropReason>,
+        burst: &mut Burst<Addressee>,
+    ) {
         match reply {
-            Ok(Some((player, local, via, packet))) => match via.socket.try_send(player, local, &packet) {
-                Ok(()) => {
-                    if let Some(list) = &self.list
-                        && raknet::is_offline(&packet)
-                        && let Ok(pong) = Pong::decode(&packet)
-                    {
-                        list.learn_pong(&pong.id);
-                        // Its agent says so too, in a moment.
-                        self.set_silence(None);
-                    }
-                    if let Some(clients) = &via.clients {
-                        clients.on_reply(player, &packet);
-                    }
-                    self.bytes[1].inc_by(packet.len() as u64);
+            Ok(Some(((player, local, via), packet))) => {
+                if let Some(list) = &self.list
+                    && raknet::is_offline(&packet)
+                    && let Ok(pong) = Pong::decode(&packet)
+                {
+                    list.learn_pong(&pong.id);
+                    // Its agent says so too, in a moment.
+                    self.set_silence(None);
                 }
-                Err(_) => self.drop_packet(DropReason::SocketFull),
-            },
+                if let Some(clients) = &via.clients {
+                    clients.on_reply(player, &packet);
+                }
+                let tunnel = self.clone();
+                let addressee = Addressee {
+                    tunnel,
+                    player,
+                    local,
+                    via,
+                };
+                burst.push(addressee, packet, Addressee::is_same);
+            }
             Ok(None) => {}
             Err(reason) => {
                 if reason == DropReason::UnknownFlow {
@@ -473,7 +510,11 @@ impl UdpTunnel {
             // The other one has arrived: that is what redundancy is for.
             return;
         }
-        self.context.metrics.dropped(&self.labels, reason.as_str(), 1);
+        self.drop_packets(reason, 1);
+    }
+
+    fn drop_packets(&self, reason: DropReason, count: u64) {
+        self.context.metrics.dropped(&self.labels, reason.as_str(), count);
     }
 
     fn table(&self) -> MutexGuard<'_, FlowTable<Hold>> {
