@@ -147,6 +147,7 @@ impl Exposure {
         let (context, port, routes) = (self.context.clone(), self.port, self.routes.clone());
         match self.socket.clone() {
             PublicSocket::Tcp(listener) => {
+                tcp::prepare_listener(&listener);
                 let lobby = Lobby {
                     context,
                     routes,

@@ -18,6 +18,9 @@ use spawnpoint_store::{Host, Reservation};
 /// Events that may wait for a slow reader of standard output; further ones are lost to it rather than stop the process.
 const EVENTS: usize = 4096;
 
+/// Events that come within this of others are written together.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// How a command logs.
 #[derive(Args, Clone)]
 pub struct LogArguments {
@@ -90,12 +93,18 @@ pub fn no_events() -> (Events, Writer) {
 
 /// Events as JSON lines.
 pub fn json_events() -> (Events, Writer) {
-    written(|event| serde_json::to_string(event).ok())
+    written(|_| true, |event| serde_json::to_string(event).ok())
 }
 
 /// What the person at an agent wants to see: the address to share, and what hinders it.
 pub fn agent_events() -> (Events, Writer) {
-    written(|event| match event {
+    let is_wanted = |event: &Event| {
+        matches!(
+            event,
+            Event::Tunnel { .. } | Event::TunnelRefused { .. } | Event::Notice { .. }
+        )
+    };
+    written(is_wanted, |event| match event {
         Event::Tunnel {
             tunnel,
             public,
@@ -109,24 +118,50 @@ pub fn agent_events() -> (Events, Writer) {
     })
 }
 
-fn written(line: impl Fn(&Event) -> Option<String> + Send + 'static) -> (Events, Writer) {
+/// Writes the line of each event that is wanted. Whoever emits one that is not pays for nothing: players come and go by the thousand.
+fn written(
+    is_wanted: impl Fn(&Event) -> bool + Send + Sync + 'static,
+    line: impl Fn(&Event) -> Option<String> + Send + 'static,
+) -> (Events, Writer) {
     let (sender, receiver) = sync_channel::<Option<Event>>(EVENTS);
     let (done, written) = sync_channel(1);
     std::thread::spawn(move || {
-        while let Ok(Some(event)) = receiver.recv() {
-            if let Some(line) = line(&event)
-                && writeln!(std::io::stdout(), "{line}").is_err()
-            {
-                // Nobody reads any more.
-                break;
-            }
-        }
+        // Nobody reads any more when it fails.
+        let _ = write_events(&receiver, line);
         let _ = done.send(());
     });
     let events = sender.clone();
     // A full queue belongs to a reader who has stopped reading, and loses events rather than stop the process.
-    let events = Events::new(move |event| drop(events.try_send(Some(event))));
+    let events = Events::new(move |event| {
+        if is_wanted(&event) {
+            drop(events.try_send(Some(event)));
+        }
+    });
     (events, Writer(Some((sender, written))))
+}
+
+/// Writes events until one is none, at once if they are few.
+#[expect(clippy::disallowed_methods, reason = "this thread has no tasks")]
+fn write_events(events: &Receiver<Option<Event>>, line: impl Fn(&Event) -> Option<String>) -> std::io::Result<()> {
+    while let Ok(Some(first)) = events.recv() {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut next = Some(first);
+        while let Some(event) = next {
+            if let Some(line) = line(&event) {
+                writeln!(out, "{line}")?;
+            }
+            next = match events.try_recv() {
+                Ok(Some(event)) => Some(event),
+                Ok(None) => return out.flush(),
+                Err(_) => None,
+            };
+        }
+        out.flush()?;
+        drop(out);
+        // Whoever emits would else wake this thread for each of a crowd.
+        std::thread::sleep(GATHER);
+    }
+    Ok(())
 }
 
 /// Who plays, a line each; the newest of very many are left out.
