@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use spawnpoint_proto::Time;
+use spawnpoint_proto::{SessionId, Time};
 
 /// After this long, half of what was sent is forgotten.
 const HALF_LIFE: Duration = Duration::from_secs(1);
@@ -16,6 +16,15 @@ const INTERACTIVE: f32 = 96.0 * 1024.0;
 
 /// Bytes of the last second or two up to which a session is [`Urgency::Busy`]: somebody who joins, and loads the world around.
 const BUSY: f32 = 1536.0 * 1024.0;
+
+/// Who has not said anything for so long, three ticks of a game, does not play right now.
+const PLAYS: Duration = Duration::from_millis(150);
+
+/// Bytes a second that downloads take together beside players: 1.6 Gbit/s, which few homes have.
+const BESIDE_PLAYERS: f64 = 200e6;
+
+/// What downloads have not used for so long is not made up for.
+const SLACK: Duration = Duration::from_millis(4);
 
 /// A class of sessions; the later ones wait for the earlier ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -47,6 +56,39 @@ impl Appetite {
             ..=BUSY => Urgency::Busy,
             _ => Urgency::Bulk,
         }
+    }
+}
+
+/// Who plays on a link, and what that leaves to those who load.
+///
+/// Where the line is faster than the machine it is the processor that all share, and a download that keeps it busy is felt in everybody's game. So beside
+/// players downloads take no more than a very fast line would; without them, all there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Players {
+    /// Two of them, so that there is another than whoever asks, and when they played last.
+    seen: [Option<(SessionId, Time)>; 2],
+    /// When what was loaded beside them has had its time.
+    free_at: Time,
+}
+
+impl Players {
+    /// A session has sent something as one who plays.
+    pub fn on_played(&mut self, now: Time, session: SessionId) {
+        match &mut self.seen {
+            [Some((known, at)), _] if *known == session => *at = now,
+            [first, second] => (*first, *second) = (Some((session, now)), *first),
+        }
+    }
+
+    /// A session that loads has sent `bytes`; returns how long it waits before it sends more.
+    pub fn on_loaded(&mut self, now: Time, session: SessionId, bytes: usize) -> Option<Duration> {
+        let plays = |(other, at): &(SessionId, Time)| *other != session && now.since(*at) < PLAYS;
+        if !self.seen.iter().flatten().any(plays) {
+            return None;
+        }
+        let costs = Duration::from_secs_f64(bytes as f64 / BESIDE_PLAYERS);
+        self.free_at = self.free_at.max(now - SLACK) + costs;
+        Some(self.free_at.since(now)).filter(|wait| !wait.is_zero())
     }
 }
 
@@ -82,5 +124,53 @@ mod tests {
     fn a_world_that_loads_for_a_player_who_joins_is_busy() {
         let mut appetite = Appetite::default();
         assert_eq!(appetite.on_sent(Time::ZERO, 1024 * 1024), Urgency::Busy);
+    }
+
+    /// What sessions 1 and 2 load in a second, in turns of 128 KiB whose pauses last a whole millisecond at least, while `player` sends twenty times.
+    fn loaded(player: u64) -> f64 {
+        const TURN: usize = 128 * 1024;
+        let (mut players, mut bytes) = (Players::default(), 0);
+        let mut due = [Time::new(Duration::from_secs(5)); 2];
+        for step in 0..10_000u32 {
+            let now = Time::new(Duration::from_secs(5) + Duration::from_micros(100) * step);
+            if step % 500 == 0 {
+                players.on_played(now, SessionId(player));
+            }
+            for (id, due) in [1, 2].into_iter().zip(&mut due) {
+                if now >= *due {
+                    bytes += TURN;
+                    let pause = players.on_loaded(now, SessionId(id), TURN);
+                    *due = now + pause.map_or(Duration::ZERO, |pause| pause.max(Duration::from_millis(1)));
+                }
+            }
+        }
+        bytes as f64
+    }
+
+    #[test]
+    fn beside_a_player_downloads_share_what_a_very_fast_line_takes() {
+        let beside = loaded(3);
+        assert!((0.95..1.05).contains(&(beside / BESIDE_PLAYERS)), "{beside}");
+    }
+
+    #[test]
+    fn a_download_is_not_held_up_by_its_own_first_words() {
+        let mut players = Players::default();
+        let now = Time::new(Duration::from_secs(5));
+        players.on_played(now, SessionId(1));
+        assert_eq!(players.on_loaded(now, SessionId(1), 1 << 20), None);
+        players.on_played(now, SessionId(2));
+        players.on_played(now, SessionId(1));
+        assert!(players.on_loaded(now, SessionId(1), 1 << 20).is_some());
+    }
+
+    #[test]
+    fn nobody_waits_for_players_who_have_left() {
+        let mut players = Players::default();
+        let now = Time::new(Duration::from_secs(5));
+        players.on_played(now, SessionId(2));
+        assert!(players.on_loaded(now, SessionId(1), 1 << 20).is_some());
+        let later = now + Duration::from_millis(200);
+        assert_eq!(players.on_loaded(later, SessionId(1), 1 << 20), None);
     }
 }

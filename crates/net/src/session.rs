@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use spawnpoint_core::repair::Mended;
 use spawnpoint_core::stream::{Ending, Outgoing, Snapshot, Stream};
-use spawnpoint_core::urgency::{Appetite, Urgency};
+use spawnpoint_core::urgency::{Appetite, Players, Urgency};
 use spawnpoint_proto::stream::{Purpose, StreamHeader};
 use spawnpoint_proto::{ResetCode, SessionId, TunnelId, Violation};
 use tokio::net::TcpStream;
@@ -174,6 +174,13 @@ struct Shared {
     /// A session has come to rest.
     rested: Arc<Notify>,
     repairs: Arc<Repairs>,
+    players: Arc<Mutex<Players>>,
+}
+
+impl Shared {
+    fn players(&self) -> MutexGuard<'_, Players> {
+        self.players.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct State {

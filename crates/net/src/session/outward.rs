@@ -77,8 +77,7 @@ impl Session {
         let mut in_turn = 0;
         loop {
             if in_turn >= TURN {
-                in_turn = 0;
-                tokio::task::yield_now().await;
+                self.let_others_go_first(std::mem::take(&mut in_turn)).await;
             }
             match (self.next_step(socket.is_some(), half, &mut pieces), &mut *half, socket) {
                 (Step::Send(count), Some(send), _) => {
@@ -144,9 +143,15 @@ impl Session {
                         in_turn += bytes.len();
                         moved.add(bytes.len() as u64);
                         note_head(head, &bytes, answered);
+                        let now = self.clock.now();
                         let mut state = self.state();
-                        state.urgency = state.appetite.on_sent(self.clock.now(), bytes.len());
+                        state.urgency = state.appetite.on_sent(now, bytes.len());
+                        let plays = state.urgency == Urgency::Interactive;
                         state.stream.outgoing.push(bytes);
+                        drop(state);
+                        if plays {
+                            self.shared.players().on_played(now, self.id());
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if let Some(out) = self.wait(Some(socket), Reads::Now, half).await {
@@ -161,6 +166,21 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits, after a turn in which `bytes` moved, until it is on again.
+    async fn let_others_go_first(&self, bytes: usize) {
+        let loads = self.state().urgency == Urgency::Bulk;
+        let pause = loads
+            .then(|| self.shared.players().on_loaded(self.clock.now(), self.id(), bytes))
+            .flatten();
+        match pause {
+            Some(pause) => tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.out.notified() => {}
+            },
+            None => tokio::task::yield_now().await,
         }
     }
 
