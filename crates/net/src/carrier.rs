@@ -2,9 +2,11 @@
 //!
 //! What is dropped before its end is cut, not tidily finished as QUIC would: a peer must never take a lost task for the end of what was said.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
-use quinn::{RecvStream, SendStream, StoppedError, VarInt};
+use bytes::Bytes;
+use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt};
 use spawnpoint_core::urgency::Urgency;
 use spawnpoint_proto::ResetCode;
 
@@ -126,6 +128,15 @@ impl SendHalf {
 }
 
 impl RecvHalf {
+    /// Fills `pieces` with what is here, once there is something; returns how many. It keeps no place for them while it waits.
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        pieces: &mut [Bytes],
+    ) -> Poll<Result<Option<usize>, ReadError>> {
+        pin!(self.stream.read_chunks(pieces)).poll(context)
+    }
+
     /// Cuts the half, unless it has its end.
     pub fn cut(&mut self, code: ResetCode) {
         if !std::mem::replace(&mut self.is_done, true) {

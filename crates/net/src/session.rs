@@ -379,8 +379,15 @@ impl Session {
         loop {
             let deadline = async {
                 match last_words {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    Some(deadline) => Box::pin(tokio::time::sleep_until(deadline)).await,
                     None => std::future::pending().await,
+                }
+            };
+            // Whoever is done speaking may still reset, which nobody would read.
+            let reset = async {
+                match !inward_done && self.has_ended() {
+                    true => Box::pin(crate::socket::is_reset(socket)).await,
+                    false => std::future::pending().await,
                 }
             };
             let is_new_end = {
@@ -404,8 +411,7 @@ impl Session {
                         }
                         Inward::Over(end) => return end,
                     },
-                    // Whoever is done speaking may still reset, which nobody would read.
-                    () = crate::socket::is_reset(socket), if !inward_done && self.has_ended() => return SessionEnd::LocalReset,
+                    () = reset => return SessionEnd::LocalReset,
                     () = self.whole.notified() => false,
                     () = deadline => return SessionEnd::RemoteReset(ResetCode::PeerReset),
                 }

@@ -85,9 +85,13 @@ impl Shaper {
 
     /// Waits until the user may move something.
     async fn clear(&self, user: &User) {
-        if self.is_clear(user) {
-            return;
+        if !self.is_clear(user) {
+            // Every session has room for this future, and few ever wait.
+            Box::pin(self.wait(user)).await;
         }
+    }
+
+    async fn wait(&self, user: &User) {
         let notify = Arc::new(Notify::new());
         let place = {
             // Never a share while the state is held: whoever pays takes them the other way round.

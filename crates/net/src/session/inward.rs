@@ -1,7 +1,9 @@
 //! The pump from the peer to the local socket.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use quinn::ReadError;
@@ -30,7 +32,6 @@ pub(super) enum Inward {
 impl Session {
     /// Moves what the carrier brings to `socket`. Can be dropped and begun anew at any wait.
     pub(super) async fn pump_in(&self, socket: &TcpStream, half: &mut Option<RecvHalf>, moved: &dyn Meter) -> Inward {
-        let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
         let toll = moved.toll();
         // Whether the toll's turn has come for the next pieces.
         let mut is_due = false;
@@ -44,7 +45,7 @@ impl Session {
             match self.flush(socket, moved) {
                 Ok(true) => {}
                 Ok(false) => {
-                    if let Some(end) = self.writable(socket, half).await {
+                    if let Some(end) = Box::pin(self.writable(socket, half)).await {
                         return Inward::Over(end);
                     }
                     continue;
@@ -74,22 +75,16 @@ impl Session {
                 }
                 continue;
             }
-            let most = toll.map_or(MAX_PIECES, |toll| (toll.quantum() / PIECE).clamp(1, MAX_PIECES));
             let read = tokio::select! {
                 biased; // what is here is taken before anything else
-                read = recv.stream.read_chunks(&mut pieces[..most]) => read,
+                read = poll_fn(|context| self.poll_take(context, socket, recv, moved)) => read,
                 () = self.into.notified() => continue,
             };
             match read {
-                Ok(Some(count)) => {
+                Ok(Some((bytes, is_all))) => {
                     is_due = false;
-                    let bytes = pieces[..count].iter().map(Bytes::len).sum();
                     in_turn += bytes;
-                    self.take_over(socket, recv, &mut pieces[..count], moved);
-                    pieces[..count].fill(Bytes::new());
-                    if count < most
-                        && let Some(pause) = gather.on_moved(self.clock.now(), bytes)
-                    {
+                    if is_all && let Some(pause) = gather.on_moved(self.clock.now(), bytes) {
                         tokio::select! {
                             () = tokio::time::sleep(pause) => {}
                             () = self.into.notified() => {}
@@ -107,6 +102,28 @@ impl Session {
                 Err(_) => *half = None,
             }
         }
+    }
+
+    /// Takes what is here, once there is something; returns its bytes, and whether that was all.
+    fn poll_take(
+        &self,
+        context: &mut Context<'_>,
+        socket: &TcpStream,
+        recv: &mut RecvHalf,
+        moved: &dyn Meter,
+    ) -> Poll<Result<Option<(usize, bool)>, ReadError>> {
+        let toll = moved.toll();
+        let most = toll.map_or(MAX_PIECES, |toll| (toll.quantum() / PIECE).clamp(1, MAX_PIECES));
+        // Not in the future above, where every idle session would have room for them.
+        let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
+        recv.poll_read(context, &mut pieces[..most]).map_ok(|count| {
+            count.map(|count| {
+                let pieces = &mut pieces[..count];
+                let bytes = pieces.iter().map(Bytes::len).sum();
+                self.take_over(socket, recv, pieces, moved);
+                (bytes, count < most)
+            })
+        })
     }
 
     /// Takes the half on a new carrier, gives up one on an old; returns how the direction ended, if everything before that was written.

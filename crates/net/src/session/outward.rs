@@ -30,8 +30,8 @@ pub(super) enum Outward {
 
 /// What the pump does next.
 enum Step {
-    /// Hand these pieces to the carrier.
-    Send(usize),
+    /// Hand what it has not had to the carrier.
+    Send,
     /// Tell the carrier that nothing follows.
     Finish,
     /// Read from the local socket.
@@ -70,7 +70,6 @@ impl Session {
         answered: &dyn Meter,
         head: &mut Option<&mut Vec<u8>>,
     ) -> Outward {
-        let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
         let toll = moved.toll();
         // Whether the toll's turn has come for the next read.
         let mut is_due = false;
@@ -79,8 +78,10 @@ impl Session {
             if in_turn >= TURN {
                 self.let_others_go_first(std::mem::take(&mut in_turn)).await;
             }
-            match (self.next_step(socket.is_some(), half, &mut pieces), &mut *half, socket) {
-                (Step::Send(count), Some(send), _) => {
+            match (self.next_step(socket.is_some(), half), &mut *half, socket) {
+                (Step::Send, Some(send), _) => {
+                    let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
+                    let count = self.state().stream.outgoing.read(send.cursor, &mut pieces);
                     // Nearly always a message of a game is one piece.
                     let small = (send.urgency == Urgency::Interactive && count == 1)
                         .then(|| pieces[0].clone())
@@ -92,7 +93,6 @@ impl Session {
                         () = reset_of(socket) => return Outward::Over(SessionEnd::LocalReset),
                         () = self.out.notified() => None,
                     };
-                    pieces[..count].fill(Bytes::new());
                     match written {
                         Some(Ok(written)) => {
                             if let Some(small) = small {
@@ -184,7 +184,7 @@ impl Session {
         }
     }
 
-    fn next_step(&self, has_socket: bool, half: &mut Option<SendHalf>, pieces: &mut [Bytes]) -> Step {
+    fn next_step(&self, has_socket: bool, half: &mut Option<SendHalf>) -> Step {
         let mut state = self.state();
         if !has_socket
             && state.stream.outgoing.ending() == Some(Ending::Reset)
@@ -206,7 +206,7 @@ impl Session {
         {
             if half.cursor < out.end() {
                 half.set_urgency(state.urgency);
-                return Step::Send(out.read(half.cursor, pieces));
+                return Step::Send;
             }
             if out.ending().is_some() {
                 return Step::Finish;
@@ -229,9 +229,17 @@ impl Session {
                     _ => std::future::pending().await,
                 }
             };
-            let readable = async {
+            // One or the other, in the same place: every idle session has room for this future.
+            let local = async {
                 match socket {
-                    Some(socket) if is_reading => socket.ready(Interest::READABLE).await.map(drop),
+                    Some(socket) if is_reading => match socket.ready(Interest::READABLE).await {
+                        Ok(_) => Woken::Other,
+                        Err(_) => Woken::LocalReset,
+                    },
+                    Some(socket) if !self.has_ended() => {
+                        is_reset(socket).await;
+                        Woken::LocalReset
+                    }
                     _ => std::future::pending().await,
                 }
             };
@@ -247,9 +255,8 @@ impl Session {
             tokio::select! {
                 biased; // that the peer is gone is seen before more is read
                 stopped = stopped => Woken::Stopped(stopped),
-                ready = readable => ready.map_or(Woken::LocalReset, |()| Woken::Other),
+                local = local => local,
                 () = due => Woken::Other,
-                () = reset_of(socket), if !is_reading && !self.has_ended() => Woken::LocalReset,
                 () = self.out.notified() => Woken::Other,
             }
         };
