@@ -164,7 +164,6 @@ pub struct Session {
     /// Something new for the session as a whole.
     whole: Notify,
     shared: Shared,
-    clock: Clock,
 }
 
 /// What the sessions of a link share.
@@ -175,6 +174,8 @@ struct Shared {
     rested: Arc<Notify>,
     repairs: Arc<Repairs>,
     players: Arc<Mutex<Players>>,
+    /// What one session notes about the time is for others to read.
+    clock: Clock,
 }
 
 impl Shared {
@@ -232,7 +233,6 @@ impl Session {
             into: Notify::new(),
             whole: Notify::new(),
             shared: shared.clone(),
-            clock: Clock::default(),
         }
     }
 

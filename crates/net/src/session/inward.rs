@@ -84,7 +84,7 @@ impl Session {
                 Ok(Some((bytes, is_all))) => {
                     is_due = false;
                     in_turn += bytes;
-                    if is_all && let Some(pause) = gather.on_moved(self.clock.now(), bytes) {
+                    if is_all && let Some(pause) = gather.on_moved(self.shared.clock.now(), bytes) {
                         tokio::select! {
                             () = tokio::time::sleep(pause) => {}
                             () = self.into.notified() => {}

@@ -143,7 +143,7 @@ impl Session {
                         in_turn += bytes.len();
                         moved.add(bytes.len() as u64);
                         note_head(head, &bytes, answered);
-                        let now = self.clock.now();
+                        let now = self.shared.clock.now();
                         let mut state = self.state();
                         state.urgency = state.appetite.on_sent(now, bytes.len());
                         let plays = state.urgency == Urgency::Interactive;
@@ -173,7 +173,11 @@ impl Session {
     async fn let_others_go_first(&self, bytes: usize) {
         let loads = self.state().urgency == Urgency::Bulk;
         let pause = loads
-            .then(|| self.shared.players().on_loaded(self.clock.now(), self.id(), bytes))
+            .then(|| {
+                self.shared
+                    .players()
+                    .on_loaded(self.shared.clock.now(), self.id(), bytes)
+            })
             .flatten();
         match pause {
             Some(pause) => tokio::select! {

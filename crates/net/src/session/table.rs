@@ -315,3 +315,38 @@ impl Sessions {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spawnpoint_proto::TunnelId;
+    use spawnpoint_proto::stream::Purpose;
+
+    use super::*;
+
+    fn opening(id: u64) -> Opening {
+        Opening {
+            session: SessionId(id),
+            tunnel: TunnelId(1),
+            player: ([127, 0, 0, 1], 1).into(),
+            local: ([127, 0, 0, 1], 2).into(),
+            purpose: Purpose::Play,
+        }
+    }
+
+    #[test]
+    fn what_an_old_session_notes_about_the_time_is_true_for_a_new_one() {
+        let sessions = Sessions::default();
+        let old = sessions.begin(opening(1));
+        let noted = loop {
+            let now = old.shared.clock.now();
+            if now.since_start() > std::time::Duration::from_millis(1) {
+                break now;
+            }
+        };
+        let new = sessions.begin(opening(2));
+        assert!(
+            new.shared.clock.now() >= noted,
+            "a download waited for players of another clock"
+        );
+    }
+}
