@@ -21,7 +21,8 @@ The line, unless --cell or --matrix is given: 40 ms there and back, 50 Mbit/s, a
 --matrix          rtt 20, 40, 80, 150 x loss 0, 1, 3, 5 x rate 50, 10 x queue 50, 200: one short round of tcp-bulk, unless flags say otherwise
 --tcp NAME        cubic (as most machines use), bbr or both: congestion control of the kernel's TCP on both sides
 
---load NAMES      of tcp, tcp-bulk, udp, udp-bulk; with commas or repeated
+--load NAMES      of tcp, tcp-bulk, udp, udp-bulk, and neighbour (tcp-bulk while another download goes straight over the line, by the kernel's TCP);
+                  with commas or repeated
 --only NAMES      only these subjects, variants of ours too; with commas or repeated
 --rounds N        rounds over all subjects: 3, of the matrix 1
 --seconds S       what is measured in each round: 8, of the matrix 4
@@ -165,9 +166,9 @@ impl Raw {
         }
         let (rounds, measure, loads) = match (self.is_quick, self.is_matrix) {
             (true, true) => (1, 3.0, vec![Load::TcpBulk]),
-            (true, false) => (1, 3.0, Load::ALL.to_vec()),
+            (true, false) => (1, 3.0, Load::USUAL.to_vec()),
             (false, true) => (1, 4.0, vec![Load::TcpBulk]),
-            (false, false) => (3, 8.0, Load::ALL.to_vec()),
+            (false, false) => (3, 8.0, Load::USUAL.to_vec()),
         };
         Ok(Arguments {
             cells: if cells.is_empty() { Cell::usual() } else { cells },

@@ -9,6 +9,8 @@ pub enum Load {
     Tcp,
     /// TCP beside a download.
     TcpBulk,
+    /// The same, while somebody in the same home loads too: a connection of the kernel's TCP straight over the line.
+    Neighbour,
     /// UDP, alone.
     Udp,
     /// UDP beside a download.
@@ -17,13 +19,17 @@ pub enum Load {
 
 impl Load {
     /// All, in the order they run.
-    pub const ALL: [Self; 4] = [Self::Tcp, Self::TcpBulk, Self::Udp, Self::UdpBulk];
+    pub const ALL: [Self; 5] = [Self::Tcp, Self::TcpBulk, Self::Neighbour, Self::Udp, Self::UdpBulk];
+
+    /// Those that run unless others are asked for.
+    pub const USUAL: [Self; 4] = [Self::Tcp, Self::TcpBulk, Self::Udp, Self::UdpBulk];
 
     /// Its name, for `--load` and in the table.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::TcpBulk => "tcp-bulk",
+            Self::Neighbour => "neighbour",
             Self::Udp => "udp",
             Self::UdpBulk => "udp-bulk",
         }
@@ -41,6 +47,11 @@ impl Load {
 
     /// Whether somebody downloads beside them.
     pub const fn is_beside_bulk(self) -> bool {
-        matches!(self, Self::TcpBulk | Self::UdpBulk)
+        matches!(self, Self::TcpBulk | Self::UdpBulk | Self::Neighbour)
+    }
+
+    /// Whether somebody else loads over the same line.
+    pub const fn has_neighbour(self) -> bool {
+        matches!(self, Self::Neighbour)
     }
 }

@@ -27,9 +27,18 @@ pub fn render(report: &Report) -> String {
         } else {
             ""
         };
+        let neighbour = if load.has_neighbour() {
+            " / MB/s of the neighbour"
+        } else {
+            ""
+        };
         let loss = if load.has_packets() { " / lost %" } else { "" };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "\n`{}`: p50 / p99 / max ms{bulk}{loss}\n", load.as_str());
+        let _ = writeln!(
+            text,
+            "\n`{}`: p50 / p99 / max ms{bulk}{neighbour}{loss}\n",
+            load.as_str()
+        );
         text.push_str(&head(["line", "TCP"].into_iter().chain(names).chain(["ratio of p99"])));
         for setting in report.settings() {
             let mut cells = vec![setting.0.short(), setting.1.as_str().to_owned()];
@@ -48,7 +57,7 @@ pub fn render(report: &Report) -> String {
 
 fn figures(median: &Measured) -> String {
     let mut text = format!("{:.0} / {:.0} / {:.0}", median.p50, median.p99, median.max);
-    for value in [median.bulk, median.loss].into_iter().flatten() {
+    for value in [median.bulk, median.neighbour, median.loss].into_iter().flatten() {
         let _ = write!(text, " / {value:.2}");
     }
     text

@@ -22,6 +22,8 @@ pub struct Measured {
     pub samples: f64,
     /// Megabytes a second that the download beside them got.
     pub bulk: Option<f64>,
+    /// Megabytes a second that a neighbour's download got.
+    pub neighbour: Option<f64>,
     /// Per cent of UDP requests without an answer in time.
     pub loss: Option<f64>,
 }
@@ -39,7 +41,11 @@ pub enum Outcome {
 
 impl Measured {
     /// From round trips; none when there are none.
-    pub fn from_times(mut times: Vec<Duration>, bulk: Option<f64>, loss: Option<f64>) -> Option<Self> {
+    pub fn from_times(
+        mut times: Vec<Duration>,
+        [bulk, neighbour]: [Option<f64>; 2],
+        loss: Option<f64>,
+    ) -> Option<Self> {
         times.sort_unstable();
         Some(Self {
             p50: percentile(&times, 50)?,
@@ -48,6 +54,7 @@ impl Measured {
             max: percentile(&times, 100)?,
             samples: times.len() as f64,
             bulk,
+            neighbour,
             loss,
         })
     }
@@ -70,6 +77,7 @@ impl Measured {
             max: of(|round| Some(round.max))?,
             samples: of(|round| Some(round.samples))?,
             bulk: of(|round| round.bulk),
+            neighbour: of(|round| round.neighbour),
             loss: of(|round| round.loss),
         })
     }
@@ -103,11 +111,11 @@ mod tests {
     fn each_figure_has_a_median_of_its_own() {
         let round = |millis: u64, bulk| {
             let times = vec![Duration::from_millis(millis); 3];
-            Measured::from_times(times, bulk, None).unwrap()
+            Measured::from_times(times, [bulk, None], None).unwrap()
         };
         let rounds = [round(30, Some(1.0)), round(10, Some(3.0)), round(20, Some(2.0))];
         assert_eq!(Measured::median(&rounds), Some(round(20, Some(2.0))));
         assert_eq!(Measured::median(&[]), None);
-        assert_eq!(Measured::from_times(Vec::new(), None, None), None);
+        assert_eq!(Measured::from_times(Vec::new(), [None; 2], None), None);
     }
 }

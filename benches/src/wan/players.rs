@@ -50,6 +50,8 @@ pub struct Task {
     pub tcp: SocketAddr,
     /// Where UDP players send.
     pub udp: SocketAddr,
+    /// Where the game server is itself, for a neighbour.
+    pub origin: SocketAddr,
     /// What they do.
     pub load: Load,
     /// What does not count at the beginning.
@@ -80,7 +82,7 @@ pub async fn run(task: &Task) -> Result<Measured, Fault> {
     let Ok(players) = arrivals.await else {
         return Err(Fault::Failed("not all players get in in time".to_owned()));
     };
-    let (players, bulk) = players?;
+    let (players, [bulk, neighbour]) = players?;
     let start = Instant::now() + PAUSE;
     let mut playing = JoinSet::new();
     for (number, player) in players.into_iter().enumerate() {
@@ -100,19 +102,23 @@ pub async fn run(task: &Task) -> Result<Measured, Fault> {
         }
         Ok::<_, Fault>(times)
     };
-    let count = AtomicU64::new(0);
+    let counts = [AtomicU64::new(0), AtomicU64::new(0)];
+    let now = || [0, 1].map(|who: usize| counts[who].load(Ordering::Relaxed));
     let measure = async {
         tokio::time::sleep_until(start + task.warm_up).await;
-        let before = count.load(Ordering::Relaxed);
+        let before = now();
         tokio::time::sleep_until(start + task.warm_up + task.measure).await;
-        Ok((count.load(Ordering::Relaxed) - before) as f64 / 1e6 / task.measure.as_secs_f64())
+        let after = now();
+        Ok([0, 1].map(|who: usize| (after[who] - before[who]) as f64 / 1e6 / task.measure.as_secs_f64()))
     };
     // The download goes on beside the players until the last of them is done.
-    let (mut times, rate) = tokio::select! {
+    let (mut times, rates) = tokio::select! {
         done = async { tokio::try_join!(play, measure) } => done?,
-        broken = download(bulk, task, &count) => return Err(broken),
+        broken = download(bulk, task, &counts[0]) => return Err(broken),
+        broken = download(neighbour, task, &counts[1]) => return Err(broken),
     };
-    let bulk = task.load.is_beside_bulk().then_some(rate);
+    let loads = [task.load.is_beside_bulk(), task.load.has_neighbour()];
+    let rates = [0, 1].map(|who: usize| loads[who].then_some(rates[who]));
     let asked = f64::from(PLAYERS * ticks::within(task.measure));
     let lost = |got: usize| (asked - got as f64) * 100.0 / asked;
     let loss = task.load.has_packets().then(|| lost(times.len()));
@@ -120,7 +126,7 @@ pub async fn run(task: &Task) -> Result<Measured, Fault> {
         // No reply at all was in time: the slowest that would have been is the least that can be said.
         times.push(UDP_PATIENCE);
     }
-    Measured::from_times(times, bulk, loss).ok_or_else(|| Fault::Failed("nothing was asked".to_owned()))
+    Measured::from_times(times, rates, loss).ok_or_else(|| Fault::Failed("nothing was asked".to_owned()))
 }
 
 enum Player {
@@ -128,8 +134,8 @@ enum Player {
     Packets(UdpSocket),
 }
 
-/// Everybody comes at once and waits for a first answer; the one who downloads comes last.
-async fn gather(task: &Task) -> Result<(Vec<Player>, Option<TcpStream>), Fault> {
+/// Everybody comes at once and waits for a first answer; those who download come last, the one through the tunnel first.
+async fn gather(task: &Task) -> Result<(Vec<Player>, [Option<TcpStream>; 2]), Fault> {
     let mut arriving = JoinSet::new();
     for number in 0..PLAYERS {
         let (tcp, udp, has_packets) = (task.tcp, task.udp, task.load.has_packets());
@@ -151,7 +157,11 @@ async fn gather(task: &Task) -> Result<(Vec<Player>, Option<TcpStream>), Fault> 
         true => Some(join(task.tcp).await?),
         false => None,
     };
-    Ok((players, bulk))
+    let neighbour = match task.load.has_neighbour() {
+        true => Some(join(task.origin).await?),
+        false => None,
+    };
+    Ok((players, [bulk, neighbour]))
 }
 
 async fn arrive_tcp(address: SocketAddr, number: u32) -> Result<TcpStream, Fault> {

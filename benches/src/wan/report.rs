@@ -99,11 +99,14 @@ impl Report {
         let bulk = measured
             .bulk
             .map_or(String::new(), |rate| format!(", bulk {rate:.2} MB/s"));
+        let neighbour = measured
+            .neighbour
+            .map_or(String::new(), |rate| format!(", neighbour {rate:.2} MB/s"));
         let loss = measured
             .loss
             .map_or(String::new(), |loss| format!(", lost {loss:.2} %"));
         eprintln!(
-            "  {:<9} {:<18} p50 {:>7.1}  p99 {:>7.1}  max {:>7.1} ms{bulk}{loss}",
+            "  {:<9} {:<18} p50 {:>7.1}  p99 {:>7.1}  max {:>7.1} ms{bulk}{neighbour}{loss}",
             key.load.as_str(),
             key.contender,
             measured.p50,

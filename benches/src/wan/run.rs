@@ -141,6 +141,7 @@ impl Bench<'_> {
         let task = Task {
             tcp: tunnel.tcp,
             udp: tunnel.udp,
+            origin: (place.address(Side::Home), ORIGIN_PORT).into(),
             load: key.load,
             warm_up: self.arguments.warm_up,
             measure: self.arguments.measure,

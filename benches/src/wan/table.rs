@@ -13,7 +13,7 @@ pub fn render(report: &Report) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n{cell}; TCP by {}\n{:<9} {:<20} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7} {:>7}   {:>13} {:>14}\n",
+            "\n{cell}; TCP by {}\n{:<9} {:<20} {:>9} {:>9} {:>9} {:>9} {:>8} {:>9} {:>7} {:>7}   {:>13} {:>14}\n",
             tcp.as_str(),
             "load",
             "subject",
@@ -22,6 +22,7 @@ pub fn render(report: &Report) -> String {
             "p99 ms",
             "max ms",
             "MB/s",
+            "neighbour",
             "lost %",
             "late %",
             "p99 to peer",
@@ -40,13 +41,14 @@ pub fn render(report: &Report) -> String {
                 };
                 let optional = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
                 let line = format!(
-                    "{name:<9} {:<20} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>8} {:>7} {:>7.2}   {:>13} {:>14}",
+                    "{name:<9} {:<20} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>8} {:>9} {:>7} {:>7.2}   {:>13} {:>14}",
                     contender.name,
                     median.p50,
                     median.p90,
                     median.p99,
                     median.max,
                     optional(median.bulk),
+                    optional(median.neighbour),
                     optional(median.loss),
                     row.late(),
                     Better::Lower.ratio(p99),
@@ -59,7 +61,8 @@ pub fn render(report: &Report) -> String {
         }
     }
     text.push_str(
-        "\nlate: packets that the router put out more than 1 ms after their time\n\
+        "\nneighbour: MB/s of a download that goes straight over the same line\n\
+         late: packets that the router put out more than 1 ms after their time\n\
          to peer: ours as a multiple of the best peer's; + ours is better, ! ours is worse (by more than a tenth)\n",
     );
     for failure in &report.failures {
