@@ -466,8 +466,16 @@ impl Pipe {
             }
             PipeState::Open(socket) => socket.clone(),
         };
-        if segmenter.takes(packets) && self.send_together(&socket, packets, segmenter).is_ok() {
-            return;
+        if segmenter.takes(packets) {
+            match self.send_together(&socket, packets, segmenter) {
+                Ok(()) => return,
+                // This only tells what became of an earlier packet, and nobody else hears it again.
+                Err(error) if is_refusal(&error) => {
+                    self.origin.is_down(&error);
+                    lost(DropReason::OriginRefused);
+                }
+                Err(_) => {}
+            }
         }
         packets
             .each()

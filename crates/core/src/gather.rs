@@ -3,7 +3,7 @@
 //! Every piece that is written to a player or server costs a system call and wakes its reader. On a fast link each stream of many has only a packet or
 //! two in a batch, and those prices become most of the work. So whoever moves a stream leaves it alone for a moment after a small read, when the
 //! stream's rate promises that the next read is worth it: it is neither a game's nor a home line's, nor so fast that its reads are large anyway.
-//! A game's bytes never wait, since no game comes near such rates.
+//! No game comes near such rates, and after a download a game waits a few times at most.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// Notes that `bytes` were moved, which is all there was; returns how long to leave the stream alone.
+    /// Notes that `bytes` were moved; returns how long to leave the stream alone if that was all there was.
     pub fn on_moved(&mut self, now: Time, bytes: usize) -> Option<Duration> {
         if now.since(self.last) > FORGOTTEN {
             *self = Self {

@@ -65,15 +65,15 @@ impl Appetite {
 /// players downloads take no more than a very fast line would; without them, all there is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Players {
-    /// Two of them, so that there is another than whoever asks, and when they played last.
-    seen: [Option<(SessionId, Time)>; 2],
+    /// Two of them, so that there is another than whoever asks, and when they played last; no session is whoever plays in packets.
+    seen: [Option<(Option<SessionId>, Time)>; 2],
     /// When what was loaded beside them has had its time.
     free_at: Time,
 }
 
 impl Players {
-    /// A session has sent something as one who plays.
-    pub fn on_played(&mut self, now: Time, session: SessionId) {
+    /// A session has sent something as one who plays, or a player a packet.
+    pub fn on_played(&mut self, now: Time, session: Option<SessionId>) {
         match &mut self.seen {
             [Some((known, at)), _] if *known == session => *at = now,
             [first, second] => (*first, *second) = (Some((session, now)), *first),
@@ -82,7 +82,7 @@ impl Players {
 
     /// A session that loads has sent `bytes`; returns how long it waits before it sends more.
     pub fn on_loaded(&mut self, now: Time, session: SessionId, bytes: usize) -> Option<Duration> {
-        let plays = |(other, at): &(SessionId, Time)| *other != session && now.since(*at) < PLAYS;
+        let plays = |(other, at): &(Option<SessionId>, Time)| *other != Some(session) && now.since(*at) < PLAYS;
         if !self.seen.iter().flatten().any(plays) {
             return None;
         }
@@ -134,7 +134,7 @@ mod tests {
         for step in 0..10_000u32 {
             let now = Time::new(Duration::from_secs(5) + Duration::from_micros(100) * step);
             if step % 500 == 0 {
-                players.on_played(now, SessionId(player));
+                players.on_played(now, Some(SessionId(player)));
             }
             for (id, due) in [1, 2].into_iter().zip(&mut due) {
                 if now >= *due {
@@ -157,10 +157,10 @@ mod tests {
     fn a_download_is_not_held_up_by_its_own_first_words() {
         let mut players = Players::default();
         let now = Time::new(Duration::from_secs(5));
-        players.on_played(now, SessionId(1));
+        players.on_played(now, Some(SessionId(1)));
         assert_eq!(players.on_loaded(now, SessionId(1), 1 << 20), None);
-        players.on_played(now, SessionId(2));
-        players.on_played(now, SessionId(1));
+        players.on_played(now, Some(SessionId(2)));
+        players.on_played(now, Some(SessionId(1)));
         assert!(players.on_loaded(now, SessionId(1), 1 << 20).is_some());
     }
 
@@ -168,7 +168,7 @@ mod tests {
     fn nobody_waits_for_players_who_have_left() {
         let mut players = Players::default();
         let now = Time::new(Duration::from_secs(5));
-        players.on_played(now, SessionId(2));
+        players.on_played(now, None);
         assert!(players.on_loaded(now, SessionId(1), 1 << 20).is_some());
         let later = now + Duration::from_millis(200);
         assert_eq!(players.on_loaded(later, SessionId(1), 1 << 20), None);

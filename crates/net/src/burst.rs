@@ -12,7 +12,7 @@ const MOST: usize = 64;
 /// Bytes of one run; the kernel takes a little more.
 const MOST_BYTES: usize = 60_000;
 
-/// Packets beyond this are cut up on the way, which the kernel does to single ones only.
+/// Packets beyond this may have to be cut up, which the kernel does to single ones only.
 const LARGEST: usize = 1_452;
 
 /// Packets for recipients of type `T`.
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_packets_and_such_as_are_cut_up_on_the_way_leave_alone() {
+    fn empty_packets_and_such_as_are_cut_up_leave_alone() {
         assert_eq!(sent(&[('a', 0), ('a', 0)]), [('a', vec![0]), ('a', vec![0])]);
         assert_eq!(
             sent(&[('a', 9000), ('a', 9000)]),

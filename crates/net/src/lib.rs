@@ -53,7 +53,6 @@ pub use machine::{memory_in_use, memory_of_machine, open_files_limit};
 pub use outbox::DatagramOutbox;
 pub use probe::wait_for_answer;
 pub use random::{random_bytes, random_unit};
-pub use repair::Repairs;
 pub use scope::TaskScope;
 pub use session::{Ends, Halves, Meter, Opening, Session, SessionEnd, Sessions};
 pub use shape::{Shaper, Toll, User};

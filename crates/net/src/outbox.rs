@@ -11,7 +11,9 @@ use spawnpoint_proto::datagram::Announcement;
 use spawnpoint_proto::fragment::{MIN_DATAGRAM, split, split_numbered};
 use tokio::sync::Notify;
 
-use crate::{Clock, Repairs};
+use crate::repair::Repairs;
+use crate::session::Company;
+use crate::{Clock, Sessions};
 
 /// After this many datagrams the size that the path takes is looked up again.
 const LOOK_EVERY: u32 = 32;
@@ -24,19 +26,21 @@ pub struct DatagramOutbox {
     filled: Arc<Notify>,
     max_datagram: Arc<AtomicUsize>,
     repairs: Arc<Repairs>,
+    company: Arc<Company>,
     /// Packets are sent a second time.
     is_redundant: bool,
 }
 
 impl DatagramOutbox {
-    /// Empty queues; `repairs` sends what is to be sent twice.
-    pub fn new(clock: Clock, repairs: Arc<Repairs>) -> Self {
+    /// Empty queues of the link of `sessions`, whose repairs send what is to be sent twice.
+    pub fn new(clock: Clock, sessions: &Sessions) -> Self {
         Self {
             clock,
             queues: Arc::new(Mutex::new(Outbox::new(Limits::default()))),
             filled: Arc::new(Notify::new()),
             max_datagram: Arc::new(AtomicUsize::new(MIN_DATAGRAM)),
-            repairs,
+            repairs: sessions.repairs(),
+            company: sessions.company(),
             is_redundant: false,
         }
     }
@@ -86,6 +90,7 @@ impl DatagramOutbox {
                 let max = connection.max_datagram_size().unwrap_or(MIN_DATAGRAM);
                 self.max_datagram.store(max, Ordering::Relaxed);
                 since_look = 0;
+                self.company.on_packets();
             }
             let next = self.queues().pop(self.clock.now());
             let Some(Turn {
@@ -95,6 +100,7 @@ impl DatagramOutbox {
             }) = next
             else {
                 self.filled.notified().await;
+                self.company.on_packets();
                 since_look += 1;
                 continue;
             };

@@ -173,12 +173,33 @@ struct Shared {
     /// A session has come to rest.
     rested: Arc<Notify>,
     repairs: Arc<Repairs>,
-    players: Arc<Mutex<Players>>,
+    company: Arc<Company>,
     /// What one session notes about the time is for others to read.
     clock: Clock,
 }
 
-impl Shared {
+/// Who plays on a link, and who loads, by a clock of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Company {
+    clock: Clock,
+    players: Mutex<Players>,
+}
+
+impl Company {
+    /// Somebody plays in packets.
+    pub fn on_packets(&self) {
+        self.players().on_played(self.clock.now(), None);
+    }
+
+    fn on_played(&self, session: SessionId) {
+        self.players().on_played(self.clock.now(), Some(session));
+    }
+
+    /// A session that loads has sent `bytes`; how long it waits before it sends more.
+    fn on_loaded(&self, session: SessionId, bytes: usize) -> Option<Duration> {
+        self.players().on_loaded(self.clock.now(), session, bytes)
+    }
+
     fn players(&self) -> MutexGuard<'_, Players> {
         self.players.lock().unwrap_or_else(PoisonError::into_inner)
     }

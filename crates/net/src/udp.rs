@@ -1,6 +1,6 @@
-//! UDP in batches: a public socket that many players speak to, which answers from the address they spoke to, and what leaves and arrives in one call.
+//! UDP in batches: a public socket that many players speak to, which answers from the address they spoke to, and what leaves in one call on any socket.
 //!
-//! Whoever reads it can leave it alone for a moment so that packets, however many, wake nobody: under a flood it is being woken for each that costs the most.
+//! Whoever reads a public socket can leave it alone for a moment so that packets, however many, wake nobody: under a flood it is being woken for each that costs the most.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +25,8 @@ const BUFFER: usize = 64 * 1024;
 pub struct PacketSocket {
     socket: std::net::UdpSocket,
     state: UdpSocketState,
+    /// Packets in a row that the kernel takes. That one network does not take them says nothing of the others.
+    most: usize,
     is_ipv6: bool,
 }
 
@@ -46,10 +48,16 @@ impl PacketSocket {
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let is_ipv6 = socket.local_addr()?.is_ipv6();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        let_fragment(&socket)?;
+        let most = state.max_gso_segments();
+        let_fragment(&socket);
         // To read and to send is never to wait.
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, state, is_ipv6 })
+        Ok(Self {
+            socket,
+            state,
+            most,
+            is_ipv6,
+        })
     }
 
     /// A reader of the socket; there is one at a time.
@@ -81,7 +89,7 @@ impl PacketSocket {
 
     /// Sends packets in a row to `player`, as [`PacketSocket::try_send`] does; those that the kernel does not take are lost.
     pub fn try_send_all(&self, player: SocketAddr, local: Option<IpAddr>, packets: Packets<'_>) -> Sent {
-        if 1 < packets.count && packets.count <= self.state.max_gso_segments() {
+        if 1 < packets.count && packets.count <= self.most {
             match self.transmit(player, local, packets.contents, Some(packets.size)) {
                 Ok(()) => return Sent::all(packets),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::none(packets),
@@ -153,24 +161,26 @@ impl Sent {
     }
 }
 
-/// Sends packets in a row in one call on connected sockets, where the kernel can.
+/// Sends packets in a row in one call on connected sockets, where the kernel can: so many at once.
 #[derive(Debug)]
-pub struct Segmenter(Option<UdpSocketState>);
+pub struct Segmenter(Option<(UdpSocketState, usize)>);
 
 impl Segmenter {
     /// What this machine's kernel can.
     pub fn new() -> Self {
         // It is about the kernel, and needs a socket only to ask. Elsewhere a connected socket takes no address with a packet.
-        let ask = || -> io::Result<UdpSocketState> {
+        let ask = || -> io::Result<(UdpSocketState, usize)> {
             let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
-            UdpSocketState::new(UdpSockRef::from(&socket))
+            let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+            let most = state.max_gso_segments();
+            Ok((state, most))
         };
         Self(ask().ok().filter(|_| cfg!(target_os = "linux")))
     }
 
     /// Whether it is worth trying.
     pub fn takes(&self, packets: Packets<'_>) -> bool {
-        let most = self.0.as_ref().map_or(1, UdpSocketState::max_gso_segments);
+        let most = self.0.as_ref().map_or(1, |(_, most)| *most);
         1 < packets.count && packets.count <= most
     }
 
@@ -179,7 +189,7 @@ impl Segmenter {
     /// # Errors
     /// What the kernel says, which may be about an earlier packet, or that this network does not take them together.
     pub fn try_send(&self, socket: &UdpSocket, server: SocketAddr, packets: Packets<'_>) -> io::Result<()> {
-        let state = self.0.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let (state, _) = self.0.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let transmit = Transmit {
             destination: server,
             ecn: None,
@@ -257,6 +267,10 @@ impl PacketReader {
         };
         for (meta, memory) in metas[..count].iter().zip(memory.chunks_exact(BUFFER)) {
             let sender = crate::canonical(meta.addr);
+            if sender.port() == 0 {
+                // Nobody can be answered there, so nobody is there.
+                continue;
+            }
             if meta.len == 0 {
                 take(sender, meta.dst_ip, &[]);
             }
@@ -281,24 +295,20 @@ impl std::os::fd::AsFd for PacketSocket {
     }
 }
 
-/// Packets that a path does not take whole are cut up on the way, as they are for any other game server. QUIC, for which the socket was set up, forbids it.
+/// Packets that a path does not take whole are cut up, as they are for any other game server. QUIC, for which the socket was set up, forbids it. A kernel that
+/// does not know an option has not been told to forbid anything either.
 #[cfg(target_os = "linux")]
-fn let_fragment(socket: &std::net::UdpSocket) -> io::Result<()> {
+fn let_fragment(socket: &std::net::UdpSocket) {
     use nix::sys::socket::{setsockopt, sockopt::Ipv6DontFrag};
     use rustix::net::sockopt;
 
-    sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::WANT)?;
-    if socket.local_addr()?.is_ipv6() {
-        sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::WANT)?;
-        setsockopt(socket, Ipv6DontFrag, &false)?;
-    }
-    Ok(())
+    let _ = sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::WANT);
+    let _ = sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::WANT);
+    let _ = setsockopt(socket, Ipv6DontFrag, &false);
 }
 
 #[cfg(not(target_os = "linux"))]
-const fn let_fragment(_: &std::net::UdpSocket) -> io::Result<()> {
-    Ok(())
-}
+const fn let_fragment(_: &std::net::UdpSocket) {}
 
 /// Errors that a peer's machine caused by what it answered to an earlier packet.
 fn is_transient(error: &io::Error) -> bool {
@@ -345,7 +355,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn packets_that_a_path_does_not_take_whole_are_cut_up_on_the_way() {
+    async fn packets_that_a_path_does_not_take_whole_are_cut_up() {
         use nix::sys::socket::{getsockopt, sockopt::Ipv6DontFrag};
         use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, ip_mtu_discover, ipv6_mtu_discover};
 

@@ -279,7 +279,7 @@ impl LinkTask {
     ) -> Self {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let sessions = Sessions::default();
-        let outbox = DatagramOutbox::new(context.clock, sessions.repairs());
+        let outbox = DatagramOutbox::new(context.clock, &sessions);
         let link = Arc::new(Link {
             id,
             host: HostNumber(host.id.0),

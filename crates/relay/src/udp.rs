@@ -30,8 +30,7 @@ use crate::dnsbl::{Question, Standing};
 use crate::handover::state::HandedFlow;
 use crate::list::List;
 use crate::quic::Via;
-use crate::rates;
-use crate::rates::{PACKET, Tolls};
+use crate::rates::{PACKET, Tolls, Way};
 use crate::tunnel::{OwnRule, Seat};
 use crate::usage::Book;
 
@@ -102,7 +101,7 @@ impl From<DropReason> for Unopened {
 }
 
 /// Where a packet to a player goes: who, from which address, through which socket.
-type Way = (SocketAddr, Option<IpAddr>, Via);
+type Door = (SocketAddr, Option<IpAddr>, Via);
 
 /// To whom the packets of a burst go.
 #[derive(Debug)]
@@ -141,7 +140,7 @@ pub(crate) struct UdpTunnel {
     labels: TunnelLabels,
     circle: Arc<Circle>,
     own_rule: Arc<OwnRule>,
-    way: Arc<rates::Way>,
+    way: Arc<Way>,
     bytes: [Counter; 2],
     book: Arc<Book>,
     outbox: DatagramOutbox,
@@ -164,7 +163,7 @@ impl UdpTunnel {
         id: TunnelId,
         (host, name): (HostNumber, &TunnelName),
         (labels, bytes, book): (&TunnelLabels, &[Counter; 2], &Arc<Book>),
-        (circle, own_rule, way): (&Arc<Circle>, &Arc<OwnRule>, &Arc<rates::Way>),
+        (circle, own_rule, way): (&Arc<Circle>, &Arc<OwnRule>, &Arc<Way>),
         outbox: DatagramOutbox,
         list: Option<Arc<List>>,
     ) -> Self {
@@ -401,7 +400,7 @@ impl UdpTunnel {
     fn reply(
         self: &Arc<Self>,
         flow: FlowId,
-        reply: Result<Option<(Way, Bytes)>, DropReason>,
+        reply: Result<Option<(Door, Bytes)>, DropReason>,
         burst: &mut Burst<Addressee>,
     ) {
         match reply {

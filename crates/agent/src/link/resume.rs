@@ -21,7 +21,7 @@ impl Link {
         let scope = Arc::new(TaskScope::new(&around.parent));
         let (clock, open) = (Clock::default(), OpenTunnels::default());
         let sessions = Arc::new(Sessions::default());
-        let outbox = DatagramOutbox::new(clock, sessions.repairs());
+        let outbox = DatagramOutbox::new(clock, &sessions);
         let hall = Hall {
             events: around.events.clone(),
             guests: around.guests.clone(),

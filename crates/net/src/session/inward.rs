@@ -16,10 +16,12 @@ use tokio::net::TcpStream;
 
 use super::{HEARD, Meter, Session, SessionEnd, TURN};
 use crate::carrier::RecvHalf;
+use crate::mtu::LARGEST;
+use crate::shape::Toll;
 use crate::socket::{MAX_PIECES, try_write};
 
-/// About as many bytes are in one piece of what the carrier brings.
-const PIECE: usize = 1200;
+/// No more bytes are in one piece of what the carrier brings.
+const PIECE: usize = LARGEST as usize;
 
 /// Why the pump stopped.
 pub(super) enum Inward {
@@ -84,7 +86,8 @@ impl Session {
                 Ok(Some((bytes, is_all))) => {
                     is_due = false;
                     in_turn += bytes;
-                    if is_all && let Some(pause) = gather.on_moved(self.shared.clock.now(), bytes) {
+                    let pause = gather.on_moved(self.shared.clock.now(), bytes);
+                    if is_all && let Some(pause) = pause {
                         tokio::select! {
                             () = tokio::time::sleep(pause) => {}
                             () = self.into.notified() => {}
@@ -112,8 +115,9 @@ impl Session {
         recv: &mut RecvHalf,
         moved: &dyn Meter,
     ) -> Poll<Result<Option<(usize, bool)>, ReadError>> {
-        let toll = moved.toll();
-        let most = toll.map_or(MAX_PIECES, |toll| (toll.quantum() / PIECE).clamp(1, MAX_PIECES));
+        let quantum = moved.toll().map_or(usize::MAX, Toll::quantum);
+        // Where a rate is shared nobody takes much more than their part at once, however large the pieces are.
+        let most = (quantum / PIECE).clamp(1, MAX_PIECES);
         // Not in the future above, where every idle session would have room for them.
         let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
         recv.poll_read(context, &mut pieces[..most]).map_ok(|count| {

@@ -75,13 +75,16 @@ impl Session {
         let mut is_due = false;
         let mut in_turn = 0;
         loop {
-            if in_turn >= TURN {
-                self.let_others_go_first(std::mem::take(&mut in_turn)).await;
-            }
             match (self.next_step(socket.is_some(), half), &mut *half, socket) {
                 (Step::Send, Some(send), _) => {
                     let mut pieces: [Bytes; MAX_PIECES] = std::array::from_fn(|_| Bytes::new());
-                    let count = self.state().stream.outgoing.read(send.cursor, &mut pieces);
+                    let count = {
+                        let state = self.state();
+                        if state.epoch != send.epoch {
+                            continue;
+                        }
+                        state.stream.outgoing.read(send.cursor, &mut pieces)
+                    };
                     // Nearly always a message of a game is one piece.
                     let small = (send.urgency == Urgency::Interactive && count == 1)
                         .then(|| pieces[0].clone())
@@ -124,6 +127,9 @@ impl Session {
                         self.whole.notify_one();
                     }
                 }
+                (Step::Read, _, Some(_)) if in_turn >= TURN => {
+                    self.let_others_go_first(std::mem::take(&mut in_turn)).await;
+                }
                 (Step::Read, _, Some(socket))
                     if let Some(toll) = toll
                         && !is_due
@@ -143,14 +149,13 @@ impl Session {
                         in_turn += bytes.len();
                         moved.add(bytes.len() as u64);
                         note_head(head, &bytes, answered);
-                        let now = self.shared.clock.now();
                         let mut state = self.state();
-                        state.urgency = state.appetite.on_sent(now, bytes.len());
+                        state.urgency = state.appetite.on_sent(self.shared.clock.now(), bytes.len());
                         let plays = state.urgency == Urgency::Interactive;
                         state.stream.outgoing.push(bytes);
                         drop(state);
                         if plays {
-                            self.shared.players().on_played(now, self.id());
+                            self.shared.company.on_played(self.id());
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -172,13 +177,7 @@ impl Session {
     /// Waits, after a turn in which `bytes` moved, until it is on again.
     async fn let_others_go_first(&self, bytes: usize) {
         let loads = self.state().urgency == Urgency::Bulk;
-        let pause = loads
-            .then(|| {
-                self.shared
-                    .players()
-                    .on_loaded(self.shared.clock.now(), self.id(), bytes)
-            })
-            .flatten();
+        let pause = loads.then(|| self.shared.company.on_loaded(self.id(), bytes)).flatten();
         match pause {
             Some(pause) => tokio::select! {
                 () = tokio::time::sleep(pause) => {}

@@ -10,7 +10,7 @@ use spawnpoint_proto::control::Delivered;
 use spawnpoint_proto::{SessionId, Violation};
 use tokio::sync::Notify;
 
-use super::{Opening, Session, SessionEnd, Shared};
+use super::{Company, Opening, Session, SessionEnd, Shared};
 use crate::repair::Repairs;
 
 /// The TCP sessions of one link.
@@ -144,8 +144,13 @@ impl Sessions {
     }
 
     /// The repairs of the link, which carry copies of its datagrams too.
-    pub fn repairs(&self) -> Arc<Repairs> {
+    pub(crate) fn repairs(&self) -> Arc<Repairs> {
         self.shared.repairs.clone()
+    }
+
+    /// Who plays on the link.
+    pub(crate) fn company(&self) -> Arc<Company> {
+        self.shared.company.clone()
     }
 
     /// Whether small writes are repaired on their way to the peer of the present carrier, who must understand that.
