@@ -1,10 +1,13 @@
 //! Packets that leave together: those of one size to one recipient in one system call.
 //!
-//! What a link brings comes in batches, and a game that loads a world sends each player several full packets in a row. To send them one by one is most of
-//! what UDP costs. A burst keeps the packets of one batch, cut into runs that the kernel takes at once, in the order of each recipient. It sends nothing
-//! itself and waits for nothing: whoever fills it empties it before they wait again.
+//! What a link brings is taken in batches, as far as it is there, and a game that loads a world sends each player several full packets in a row. To send
+//! them one by one is most of what UDP costs. A burst keeps the packets of one batch, cut into runs that the kernel takes at once, in the order of each
+//! recipient. It sends nothing itself and waits for nothing: whoever fills it empties it before they wait again.
 
 use bytes::Bytes;
+
+/// Datagrams of a connection that are taken at once.
+const DATAGRAMS: usize = 64;
 
 /// Packets of one run that the kernel takes.
 const MOST: usize = 64;
@@ -133,6 +136,30 @@ impl<T> Run<T> {
         let is_whole = 0 < size && size <= self.size && self.size <= LARGEST;
         is_whole && !self.is_closed && self.count < MOST && (self.count + 1) * self.size <= MOST_BYTES
     }
+}
+
+/// Waits for datagrams of a connection and hands those that are there to `take`, a bounded number. Cancel-safe.
+///
+/// # Errors
+/// When the connection is gone and there are none.
+pub async fn receive_datagrams(
+    connection: &quinn::Connection,
+    mut take: impl FnMut(Bytes),
+) -> Result<(), quinn::ConnectionError> {
+    take(connection.read_datagram().await?);
+    for _ in 1..DATAGRAMS {
+        let next = tokio::select! {
+            biased; // what is there, and nothing that one would have to wait for
+            next = connection.read_datagram() => next,
+            () = std::future::ready(()) => return Ok(()),
+        };
+        match next {
+            Ok(datagram) => take(datagram),
+            // Whoever asks again learns it.
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

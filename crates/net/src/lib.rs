@@ -36,7 +36,7 @@ mod supervisor;
 pub mod tls;
 mod udp;
 
-pub use burst::{Burst, Packets};
+pub use burst::{Burst, Packets, receive_datagrams};
 pub use carrier::PlayerStream;
 pub use clock::{Clock, unix_now};
 pub use congestion::{PathModel, hint_rate};
@@ -61,7 +61,7 @@ pub use stream::{StreamError, read_header};
 #[cfg(unix)]
 pub use succession::{Descriptors, Predecessor, Sockets, SuccessionError, Successor};
 pub use supervisor::{NotifyError, notify};
-pub use udp::{PacketReader, PacketSocket, Segmenter, Sent, receive_datagrams};
+pub use udp::{PacketReader, PacketSocket, Segmenter, Sent};
 
 /// What TLS exports for a connection: the same at both ends, and on no other connection.
 ///

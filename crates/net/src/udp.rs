@@ -7,15 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::burst::Packets;
-
-/// Datagrams of a connection that are taken at once.
-const DATAGRAMS: usize = 64;
 
 /// Room for the largest packet, or for many small ones that the kernel hands over as one.
 const BUFFER: usize = 64 * 1024;
@@ -207,30 +203,6 @@ impl Default for Segmenter {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Waits for datagrams of a connection and hands those that are there to `take`, a bounded number. Cancel-safe.
-///
-/// # Errors
-/// When the connection is gone and there are none.
-pub async fn receive_datagrams(
-    connection: &quinn::Connection,
-    mut take: impl FnMut(Bytes),
-) -> Result<(), quinn::ConnectionError> {
-    take(connection.read_datagram().await?);
-    for _ in 1..DATAGRAMS {
-        let next = tokio::select! {
-            biased; // what is there, and nothing that one would have to wait for
-            next = connection.read_datagram() => next,
-            () = std::future::ready(()) => return Ok(()),
-        };
-        match next {
-            Ok(datagram) => take(datagram),
-            // Whoever asks again learns it.
-            Err(_) => return Ok(()),
-        }
-    }
-    Ok(())
 }
 
 impl PacketReader {

@@ -100,9 +100,6 @@ impl From<DropReason> for Unopened {
     }
 }
 
-/// Where a packet to a player goes: who, from which address, through which socket.
-type Door = (SocketAddr, Option<IpAddr>, Via);
-
 /// To whom the packets of a burst go.
 #[derive(Debug)]
 pub(crate) struct Addressee {
@@ -357,7 +354,7 @@ impl UdpTunnel {
                 let reply = table.on_origin_packet(now, header.flow, payload.len());
                 let reply = reply.and_then(|(player, hold)| {
                     hold.may_hear(payload.len())?;
-                    Ok(Some(((player, hold.local, hold.via.clone()), payload)))
+                    Ok(Some((self.addressee(player, hold), payload)))
                 });
                 drop(table);
                 self.reply(header.flow, reply, burst);
@@ -372,7 +369,7 @@ impl UdpTunnel {
                         return Ok(None);
                     };
                     hold.may_hear(packet.len())?;
-                    Ok(Some(((player, hold.local, hold.via.clone()), packet)))
+                    Ok(Some((self.addressee(player, hold), packet)))
                 });
                 drop(table);
                 self.reply(header.flow, whole, burst);
@@ -397,14 +394,18 @@ impl UdpTunnel {
         )
     }
 
-    fn reply(
-        self: &Arc<Self>,
-        flow: FlowId,
-        reply: Result<Option<(Door, Bytes)>, DropReason>,
-        burst: &mut Burst<Addressee>,
-    ) {
+    fn addressee(self: &Arc<Self>, player: SocketAddr, hold: &Hold) -> Addressee {
+        Addressee {
+            tunnel: self.clone(),
+            player,
+            local: hold.local,
+            via: hold.via.clone(),
+        }
+    }
+
+    fn reply(&self, flow: FlowId, reply: Result<Option<(Addressee, Bytes)>, DropReason>, burst: &mut Burst<Addressee>) {
         match reply {
-            Ok(Some(((player, local, via), packet))) => {
+            Ok(Some((addressee, packet))) => {
                 if let Some(list) = &self.list
                     && raknet::is_offline(&packet)
                     && let Ok(pong) = Pong::decode(&packet)
@@ -413,16 +414,9 @@ impl UdpTunnel {
                     // Its agent says so too, in a moment.
                     self.set_silence(None);
                 }
-                if let Some(clients) = &via.clients {
-                    clients.on_reply(player, &packet);
+                if let Some(clients) = &addressee.via.clients {
+                    clients.on_reply(addressee.player, &packet);
                 }
-                let tunnel = self.clone();
-                let addressee = Addressee {
-                    tunnel,
-                    player,
-                    local,
-                    via,
-                };
                 burst.push(addressee, packet, Addressee::is_same);
             }
             Ok(None) => {}
