@@ -49,15 +49,6 @@ pub struct Packets<'a> {
 }
 
 impl<'a> Packets<'a> {
-    /// One packet.
-    pub const fn one(packet: &'a [u8]) -> Self {
-        Self {
-            contents: packet,
-            size: packet.len(),
-            count: 1,
-        }
-    }
-
     /// Each by itself.
     pub fn each(self) -> impl Iterator<Item = &'a [u8]> {
         let Self { contents, size, count } = self;

@@ -133,17 +133,20 @@ impl fmt::Debug for AddressWatch {
 
 /// The address that the kernel would send from to `target`. Nothing is sent.
 fn source_towards(target: IpAddr) -> Option<IpAddr> {
+    // The port of the discard service; any but 0 would do.
+    let route = route_to(SocketAddr::new(target, 9));
+    Some(route.ok()?.local_addr().ok()?.ip())
+}
+
+/// A socket for which the kernel has chosen the way to `target`. Connecting it sends nothing.
+pub(crate) fn route_to(target: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = match target {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let ask = || -> io::Result<IpAddr> {
-        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-        // The port of the discard service; any but 0 would do.
-        socket.connect(SocketAddr::new(target, 9))?;
-        Ok(socket.local_addr()?.ip())
-    };
-    ask().ok()
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+    socket.connect(target)?;
+    Ok(socket)
 }
 
 async fn at(time: Option<Instant>) {

@@ -5,8 +5,7 @@
 //! makes the search longer, some two dozen lost probes, so across the Internet, where no path takes more, nothing larger is tried whatever the first
 //! network takes.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::listen::canonical;
 
@@ -51,19 +50,12 @@ fn largest(mtu: Option<u32>, is_ipv4: bool) -> u16 {
 /// What the network that the kernel would send through to `peer` takes; nothing where it does not say.
 #[cfg(target_os = "linux")]
 fn mtu_towards(peer: SocketAddr) -> Option<u32> {
-    let ask = || -> io::Result<u32> {
-        // Connecting a UDP socket sends nothing; it only makes the kernel choose a way.
-        let socket = match peer.is_ipv4() {
-            true => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
-            false => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
-        };
-        socket.connect(peer)?;
-        Ok(match peer.is_ipv4() {
-            true => rustix::net::sockopt::ip_mtu(&socket)?,
-            false => rustix::net::sockopt::ipv6_mtu(&socket)?,
-        })
+    let route = crate::interfaces::route_to(peer).ok()?;
+    let mtu = match peer.is_ipv4() {
+        true => rustix::net::sockopt::ip_mtu(&route),
+        false => rustix::net::sockopt::ipv6_mtu(&route),
     };
-    ask().ok()
+    mtu.ok()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -73,6 +65,8 @@ const fn mtu_towards(_: SocketAddr) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]

@@ -174,13 +174,12 @@ struct Shared {
     rested: Arc<Notify>,
     repairs: Arc<Repairs>,
     company: Arc<Company>,
-    /// What one session notes about the time is for others to read.
-    clock: Clock,
 }
 
-/// Who plays on a link, and who loads, by a clock of its own.
+/// Who plays on a link, and who loads.
 #[derive(Debug, Default)]
 pub(crate) struct Company {
+    /// What one session notes about the time is for others to read.
     clock: Clock,
     players: Mutex<Players>,
 }

@@ -86,7 +86,7 @@ impl Session {
                 Ok(Some((bytes, is_all))) => {
                     is_due = false;
                     in_turn += bytes;
-                    let pause = gather.on_moved(self.shared.clock.now(), bytes);
+                    let pause = gather.on_moved(self.shared.company.clock.now(), bytes);
                     if is_all && let Some(pause) = pause {
                         tokio::select! {
                             () = tokio::time::sleep(pause) => {}

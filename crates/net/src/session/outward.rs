@@ -150,7 +150,7 @@ impl Session {
                         moved.add(bytes.len() as u64);
                         note_head(head, &bytes, answered);
                         let mut state = self.state();
-                        state.urgency = state.appetite.on_sent(self.shared.clock.now(), bytes.len());
+                        state.urgency = state.appetite.on_sent(self.shared.company.clock.now(), bytes.len());
                         let plays = state.urgency == Urgency::Interactive;
                         state.stream.outgoing.push(bytes);
                         drop(state);

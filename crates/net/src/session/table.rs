@@ -343,14 +343,14 @@ mod tests {
         let sessions = Sessions::default();
         let old = sessions.begin(opening(1));
         let noted = loop {
-            let now = old.shared.clock.now();
+            let now = old.shared.company.clock.now();
             if now.since_start() > std::time::Duration::from_millis(1) {
                 break now;
             }
         };
         let new = sessions.begin(opening(2));
         assert!(
-            new.shared.clock.now() >= noted,
+            new.shared.company.clock.now() >= noted,
             "a download waited for players of another clock"
         );
     }
