@@ -20,6 +20,9 @@ use tokio::sync::watch;
 
 use crate::{Heard, soon};
 
+/// How often links are asked for a sign of life on which nobody plays: no test should wait for the usual quarter of a minute.
+const QUIET: Duration = Duration::from_secs(3);
+
 /// A relay with a directory of its own.
 pub struct Lab {
     /// The relay; `None` while it is stopped.
@@ -66,6 +69,7 @@ impl Lab {
             burst: 10_000,
         };
         config.players.per_address = all;
+        config.links.transport.quiet_keep_alive = QUIET;
         // And come all at once.
         config.players.per_host = Bounds { players: 1_000, ..all };
         config.players.per_tunnel = config.players.per_host;
@@ -169,7 +173,8 @@ impl Host {
     /// Starts an agent with tunnels that say more than a word can.
     pub fn start_with(invite: Invite, tunnels: Vec<Tunnel>) -> Self {
         let (tunnels, heard) = (watch::Sender::new(tunnels), Heard::default());
-        let settings = AgentSettings::new(&AgentConfig::default(), invite.clone());
+        let mut settings = AgentSettings::new(&AgentConfig::default(), invite.clone());
+        settings.transport.quiet_keep_alive = QUIET;
         let agent = Agent::start(settings, tunnels.subscribe(), heard.events());
         Self {
             agent,

@@ -57,6 +57,8 @@ struct State {
     /// Larger packets are lost without a word.
     max_packet: usize,
     dice: u64,
+    /// Packets that were not lost.
+    carried: u64,
     /// The last byte of the NAT's address.
     nat: u8,
 }
@@ -96,6 +98,7 @@ impl Path {
             is_dark: false,
             max_packet: ETHERNET,
             dice: seed.wrapping_mul(2).wrapping_add(1),
+            carried: 0,
             nat: 1,
         };
         let shared = Arc::new(Shared {
@@ -143,6 +146,11 @@ impl Path {
         self.shared.lock().is_dark = is_dark;
     }
 
+    /// Packets that it has carried, both ways together.
+    pub fn carried(&self) -> u64 {
+        self.shared.lock().carried
+    }
+
     /// The NAT forgets its mappings: the relay sees other ports from now on, and what it sends to the old ones is lost.
     ///
     /// # Errors
@@ -182,6 +190,7 @@ impl State {
     /// How long the next packet from or to `client` takes; none when it is lost.
     fn delay_of(&mut self, client: SocketAddr, length: usize) -> Option<Duration> {
         let is_lost = self.loses() || length > self.max_packet || self.ways.get(&client)?.is_dead;
+        self.carried += u64::from(!is_lost);
         (!is_lost).then_some(self.delay)
     }
 

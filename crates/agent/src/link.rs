@@ -14,12 +14,12 @@ use quinn::Connection;
 use spawnpoint_config::tunnel::Tunnel;
 use spawnpoint_core::token::prove;
 use spawnpoint_net::{
-    ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, FIRST_PLAYERS, PlayerStream, SessionEnd,
-    Sessions, TaskScope, hint_rate, var,
+    ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, FIRST_PLAYERS, PlayerStream, Pulse, SessionEnd,
+    Sessions, Silence, TaskScope, hint_rate, var,
 };
 use spawnpoint_ops::{Event, Events, describe};
 use spawnpoint_proto::control::{
-    BanRequest, Delivered, Hello, MAX_ADDRESS, Message, OpenedTunnel, OriginState, TunnelRemove, TunnelReply,
+    BanRequest, Delivered, Hello, MAX_ADDRESS, Message, OpenedTunnel, OriginState, Ping, TunnelRemove, TunnelReply,
     Unsupported, Welcome,
 };
 use spawnpoint_proto::frame::MAX_FRAME;
@@ -190,20 +190,19 @@ pub(crate) async fn run(around: &Surroundings, link: &mut Option<Link>, dialed: 
     if link.as_ref().is_some_and(Link::is_expired) {
         *link = None;
     }
+    let pulse = Pulse::new(connection.clone(), &around.settings.transport);
     let introduce = introduce(around, link.as_ref(), &connection, &wanted);
     let greeted = tokio::select! {
         () = around.leave.cancelled() => return LinkEnd::Left,
-        greeted = tokio::time::timeout(WELCOME_DEADLINE, introduce) => greeted,
+        greeted = introduce => greeted,
+        () = unwelcome(&pulse, around.settings.transport.idle_timeout) => Err(LinkEnd::Lost {
+            reason: "the relay did not answer the agent's hello in time".to_owned(),
+            relay: RelayState::Silent,
+        }),
     };
     let (welcome, mut carriage) = match greeted {
-        Ok(Ok(greeted)) => greeted,
-        Ok(Err(end)) => return end,
-        Err(_) => {
-            return LinkEnd::Lost {
-                reason: "the relay did not answer the agent's hello in time".to_owned(),
-                relay: RelayState::Silent,
-            };
-        }
+        Ok(greeted) => greeted,
+        Err(end) => return end,
     };
     let mut here = match link.take() {
         Some(old) if old.id == welcome.link => old.resumed(&welcome),
@@ -226,7 +225,7 @@ pub(crate) async fn run(around: &Surroundings, link: &mut Option<Link>, dialed: 
         link: here.id.to_string(),
         peer,
     });
-    let path = PathWatch::new(connection.clone(), endpoint.clone());
+    let path = PathWatch::new(connection.clone(), endpoint.clone(), pulse);
     let end = here.carry(*welcome, carriage, path, &mut tunnels, &around.leave).await;
     here.report_down(&end);
     around.inquiries.give_up();
@@ -249,6 +248,15 @@ pub(crate) async fn run(around: &Surroundings, link: &mut Option<Link>, dialed: 
         }
     }
     end
+}
+
+/// Waits until there is no hope that a relay answers the hello which is on its way: it does not even acknowledge it, or it has had time enough.
+async fn unwelcome(pulse: &Pulse, idle_timeout: Duration) {
+    let before = pulse.heard();
+    tokio::time::sleep(idle_timeout).await;
+    if pulse.heard() > before {
+        tokio::time::sleep(WELCOME_DEADLINE.saturating_sub(idle_timeout)).await;
+    }
 }
 
 async fn introduce(
@@ -361,6 +369,7 @@ impl Link {
         let mut retry = tokio::time::interval_at(tokio::time::Instant::now() + RETRY_EVERY, RETRY_EVERY);
         let mut tell = tokio::time::interval(TELL_EVERY);
         let (sessions, inquiries) = (self.sessions.clone(), self.inquiries.clone());
+        let pulse = path.pulse().clone();
         let stuck = path.stuck();
         let left_behind = tokio::time::sleep(self.window);
         tokio::pin!(stuck, left_behind);
@@ -380,6 +389,10 @@ impl Link {
                 message = reader.message() => match message {
                     Ok(message) => self.on_message(message, &mut writer).await,
                     Err(error) => Err(error.into()),
+                },
+                silence = pulse.silence(|| self.is_busy()) => match silence {
+                    Silence::Ask => send(&mut writer, &Message::Ping(Ping {})).await,
+                    Silence::Dead => Err(closed(&quinn::ConnectionError::TimedOut)),
                 },
                 due = sessions.due() => self.tell(due, &mut writer).await,
                 _ = tell.tick() => {
@@ -409,6 +422,11 @@ impl Link {
                 return end;
             }
         }
+    }
+
+    /// Whether anybody plays.
+    fn is_busy(&self) -> bool {
+        !self.sessions.is_empty() || self.flows.has_players()
     }
 
     fn on_stream(&self, stream: PlayerStream, epoch: u64) {
@@ -494,6 +512,7 @@ impl Link {
                 let noted = self.sessions.on_delivered(delivered);
                 noted.map_err(|violation| ControlError::from(violation).into())
             }
+            Message::Ping(_) => Ok(()),
             Message::Unsupported(unsupported) => {
                 if unsupported.kind == BanRequest::KIND {
                     self.inquiries.give_up();
@@ -715,6 +734,7 @@ fn closed(error: &quinn::ConnectionError) -> LinkEnd {
     };
     match CloseCode::from_number(close.error_code.into_inner()) {
         CloseCode::Shutdown => lost("the relay was stopped", RelayState::Stopped),
+        CloseCode::Timeout => lost("the relay has not heard this agent for too long", RelayState::Here),
         CloseCode::Upgrade => lost("the relay makes way for its successor", RelayState::Here),
         CloseCode::TakenOver => LinkEnd::GaveUp(GiveUp::TakenOver),
         CloseCode::Revoked => LinkEnd::GaveUp(GiveUp::Rejected {

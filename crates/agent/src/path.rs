@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use quinn::{Connection, Endpoint};
-use spawnpoint_net::{AddressWatch, move_socket, wait_for_answer};
+use spawnpoint_net::{AddressWatch, Pulse, move_socket, wait_for_answer};
 
 /// How often it is looked at whether anything was heard.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A carrier that asks for a sign of life twice a second is suspect after this long without one, and [`ROUND_TRIPS`].
-const PATIENCE: Duration = Duration::from_millis(600);
+/// A question that was not answered within this, and [`ROUND_TRIPS`], makes a carrier suspect.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Round trips that a sign of life may take beyond [`PATIENCE`]: one is lost now and then, and asked for again.
 const ROUND_TRIPS: u32 = 4;
@@ -31,8 +31,9 @@ pub(crate) struct PathWatch {
     connection: Connection,
     endpoint: Endpoint,
     addresses: AddressWatch,
-    heard: u64,
-    heard_at: tokio::time::Instant,
+    pulse: Pulse,
+    /// For how long a question had waited for its answer when it was looked at last.
+    silence: Duration,
     /// When it came back from its last silence.
     back_at: Option<tokio::time::Instant>,
     /// The round trip while all was well.
@@ -40,17 +41,22 @@ pub(crate) struct PathWatch {
 }
 
 impl PathWatch {
-    pub fn new(connection: Connection, endpoint: Endpoint) -> Self {
+    pub fn new(connection: Connection, endpoint: Endpoint, pulse: Pulse) -> Self {
         let relay = spawnpoint_net::canonical(connection.remote_address()).ip();
         Self {
             round_trip: connection.rtt(),
             connection,
             endpoint,
             addresses: AddressWatch::towards(vec![relay]),
-            heard: 0,
-            heard_at: tokio::time::Instant::now(),
+            pulse,
+            silence: Duration::ZERO,
             back_at: None,
         }
+    }
+
+    /// The pulse of the carrier.
+    pub const fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Waits until the relay answers on the path, and the carrier does not come through on it.
@@ -70,18 +76,20 @@ impl PathWatch {
                 if tokio::time::timeout(grace, self.recovers()).await.is_ok() {
                     continue;
                 }
-            } else if silence < PATIENCE + ROUND_TRIPS * self.round_trip {
+            } else if silence < self.patience() {
                 continue;
             }
             let relay = [spawnpoint_net::canonical(self.connection.remote_address())];
             tracing::debug!(
-                silent_ms = silence.as_millis() as u64,
+                unanswered_ms = silence.as_millis() as u64,
                 "the relay is silent, asking it directly"
             );
             tokio::select! {
                 () = wait_for_answer(&relay, ASK_EVERY) => {}
                 () = self.hears() => {}
             }
+            // It has something to show that it comes through.
+            self.pulse.doubt();
             if tokio::time::timeout(grace, self.recovers()).await.is_err() {
                 return;
             }
@@ -90,10 +98,9 @@ impl PathWatch {
 
     /// Waits until anything is heard from the relay.
     async fn hears(&mut self) {
-        let before = self.heard_at;
-        while self.heard_at == before {
+        let before = self.pulse.heard();
+        while self.pulse.heard() == before {
             tokio::time::sleep(LOOK_EVERY / 4).await;
-            self.silence();
         }
     }
 
@@ -118,19 +125,22 @@ impl PathWatch {
         self.silence();
     }
 
-    /// For how long nothing was heard.
+    /// For how long a question has waited for its answer.
     fn silence(&mut self) -> Duration {
-        let heard = self.connection.stats().udp_rx.datagrams;
-        if heard != self.heard {
-            let now = tokio::time::Instant::now();
-            if self.heard_at.elapsed() >= PATIENCE + ROUND_TRIPS * self.round_trip {
-                self.back_at = Some(now);
+        let silence = self.pulse.unanswered().unwrap_or_default();
+        if silence.is_zero() {
+            if self.silence >= self.patience() {
+                self.back_at = Some(tokio::time::Instant::now());
             }
-            (self.heard, self.heard_at) = (heard, now);
             if self.back_at.is_none_or(|back| back.elapsed() >= CONVALESCENCE) {
                 self.round_trip = self.connection.rtt();
             }
         }
-        self.heard_at.elapsed()
+        self.silence = silence;
+        silence
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE + ROUND_TRIPS * self.round_trip
     }
 }

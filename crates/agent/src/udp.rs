@@ -397,6 +397,11 @@ impl Flows {
         }
     }
 
+    /// Whether any player has a flow.
+    pub fn has_players(&self) -> bool {
+        !self.mirror().is_empty()
+    }
+
     /// Ends the flows of a tunnel that was closed.
     pub fn close_tunnel(&self, tunnel: &Arc<OpenTunnel>) {
         let closed = self

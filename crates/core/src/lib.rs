@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod pace;
 pub mod pin;
 pub mod port;
+pub mod pulse;
 pub mod repair;
 pub mod route;
 pub mod shape;

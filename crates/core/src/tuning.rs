@@ -37,9 +37,11 @@ pub struct Line {
 /// How a side keeps its link alive and how much it lets be on the way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tuning {
-    /// After this long without sending, a side asks whether the other is still there.
+    /// While somebody plays, a side that has heard nothing for this long asks whether the other is still there.
     pub keep_alive: Duration,
-    /// After this long without hearing anything, the other is gone.
+    /// While nobody plays, it asks after this long.
+    pub quiet_keep_alive: Duration,
+    /// After this long without an answer, the other is gone.
     pub idle_timeout: Duration,
     /// Bytes of one player's stream that may be on the way, which limits one player on a long or lossy path. Others do not wait for them.
     pub stream_window: u32,
@@ -50,10 +52,13 @@ pub struct Tuning {
 }
 
 impl Default for Tuning {
-    /// Notices a dead peer within 3 s (the timeout counts from the question that was never answered), and keeps a bulk stream's queue short.
+    /// Notices a dead peer within 3 s while somebody plays (the timeout counts from the question that was never answered), and keeps a bulk stream's queue
+    /// short. While nobody plays a router's NAT is kept open, which some close after 30 s, and a player who comes to a link that has died meanwhile does not
+    /// wait longer for the agent's next one than a relay holds them (20 s).
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_millis(500),
+            quiet_keep_alive: Duration::from_secs(15),
             idle_timeout: Duration::from_millis(2400),
             stream_window: 2 * 1024 * 1024,
             congestion: Congestion::Spawnpoint,

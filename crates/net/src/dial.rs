@@ -21,6 +21,9 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// A machine without a working resolver must not hold up a try for longer.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(3);
 
+/// A relay that has not finished its handshake by then is not there.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(4);
+
 /// The TLS alert of a peer that speaks another application protocol.
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
@@ -227,11 +230,14 @@ fn attempt(
             error => DialError::Local(io::Error::other(error)),
         })?;
     Ok(async move {
-        connecting.await.map_err(|error| match verifier.take_distrust() {
-            Some(distrust) => DialError::Distrust(distrust),
-            None if is_foreign(&error) => DialError::Foreign { relay },
-            None => DialError::Silent { relay, source: error },
-        })
+        let connected = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await;
+        connected
+            .unwrap_or(Err(ConnectionError::TimedOut))
+            .map_err(|error| match verifier.take_distrust() {
+                Some(distrust) => DialError::Distrust(distrust),
+                None if is_foreign(&error) => DialError::Foreign { relay },
+                None => DialError::Silent { relay, source: error },
+            })
     })
 }
 

@@ -71,14 +71,18 @@ fn agent_settings(tuning: &Tuning, largest: u16) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
+/// When a connection ends that nobody watches; on the others `Pulse` asks, and gives up, long before.
+fn longest_silence(tuning: &Tuning) -> IdleTimeout {
+    let longest = tuning.quiet_keep_alive + 2 * tuning.idle_timeout;
+    IdleTimeout::try_from(longest).unwrap_or_else(|_| IdleTimeout::from(VarInt::MAX))
+}
+
 fn settings(tuning: &Tuning, largest: u16) -> TransportConfig {
     let mut config = TransportConfig::default();
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(largest);
-    let idle = IdleTimeout::try_from(tuning.idle_timeout).unwrap_or_else(|_| IdleTimeout::from(VarInt::from_u32(3000)));
     config
-        .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(tuning.keep_alive))
+        .max_idle_timeout(Some(longest_silence(tuning)))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(tuning.stream_window))
         // A finite window over all streams lets a few stalled players stop everybody; memory is bounded by streams times their own window.

@@ -490,6 +490,11 @@ pub struct Unsupported {
     pub kind: u16,
 }
 
+/// Are you there? The acknowledgement of the packet is answer enough.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Ping {}
+
 macro_rules! messages {
     ($($(#[$doc:meta])* $variant:ident($body:ty) = $kind:literal;)+) => {
         /// One control message.
@@ -555,6 +560,8 @@ messages! {
     BanRequest(BanRequest) = 12;
     /// Relay: what became of that.
     BanReply(BanReply) = 13;
+    /// Both: are you there?
+    Ping(Ping) = 14;
 }
 
 impl Message {

@@ -24,10 +24,12 @@ use spawnpoint_core::admission::Circle;
 use spawnpoint_core::pace::Pace;
 use spawnpoint_core::route::HostNumber;
 use spawnpoint_core::token::SecretHash;
-use spawnpoint_net::{ControlReader, ControlWriter, DatagramOutbox, Sessions, TaskScope, hint_rate, unix_now, var};
+use spawnpoint_net::{
+    ControlReader, ControlWriter, DatagramOutbox, Pulse, Sessions, Silence, TaskScope, hint_rate, unix_now, var,
+};
 use spawnpoint_ops::{Event, describe};
 use spawnpoint_proto::control::{
-    Delivered, GoAway, Hello, Message, Notice, Refusal, TunnelReply, TunnelRequest, Unsupported,
+    Delivered, GoAway, Hello, Message, Notice, Ping, Refusal, TunnelReply, TunnelRequest, Unsupported,
 };
 use spawnpoint_proto::{AgentId, CloseCode, LinkId, RefusalCode, SessionId, TunnelId, TunnelName, Violation};
 use spawnpoint_store::Host;
@@ -221,6 +223,12 @@ impl Link {
     /// Whether the agent has been away for longer than a new player is kept waiting.
     pub fn is_away(&self) -> bool {
         matches!(&*self.carrier(), Carrier::Parked(since) if since.elapsed() > self.patience)
+    }
+
+    /// Whether anybody plays.
+    fn is_busy(&self) -> bool {
+        let plays = |tunnel: &Arc<Tunnel>| tunnel.udp.as_ref().is_some_and(|udp| udp.has_players());
+        !self.sessions.is_empty() || self.tunnels().values().any(plays)
     }
 
     /// The open tunnel with this id.
@@ -435,7 +443,8 @@ impl LinkTask {
         scope.spawn(datagrams::read(self.link.clone(), connection, self.context.clone()));
         let (link, connection) = (self.link.clone(), carriage.connection.clone());
         scope.spawn(async move { link.sessions.run_repairs(&connection).await });
-        self.serve(&mut carriage.reader, &mut carriage.writer).await
+        let pulse = Pulse::new(carriage.connection.clone(), &self.context.config().links.transport);
+        self.serve(&pulse, &mut carriage.reader, &mut carriage.writer).await
     }
 
     /// Notes that the host is here, and from where.
@@ -448,7 +457,7 @@ impl LinkTask {
         }
     }
 
-    async fn serve(&mut self, reader: &mut ControlReader, writer: &mut ControlWriter) -> End {
+    async fn serve(&mut self, pulse: &Pulse, reader: &mut ControlReader, writer: &mut ControlWriter) -> End {
         let mut changes = self.context.hosts.changes();
         changes.mark_changed();
         let mut config = self.context.config_changes();
@@ -468,6 +477,13 @@ impl LinkTask {
             let result = tokio::select! {
                 () = stop.cancelled() => return End::Close(CloseCode::Shutdown),
                 () = link.closed.cancelled() => return End::Close(self.closing()),
+                silence = pulse.silence(|| link.is_busy()) => match silence {
+                    Silence::Ask => self.send(writer, &Message::Ping(Ping {})).await,
+                    Silence::Dead => {
+                        link.close_carrier(CloseCode::Timeout);
+                        Err(End::Close(CloseCode::Timeout))
+                    }
+                },
                 due = link.sessions.due() => self.tell(due, writer).await,
                 _ = tell.tick() => self.tell(link.sessions.take_news(), writer).await,
                 message = reader.message() => match message {
@@ -505,7 +521,10 @@ impl LinkTask {
 
     async fn on_message(&mut self, message: Message, writer: &mut ControlWriter) -> Result<(), End> {
         // Each costs writes to the directory, which all hosts share.
-        let is_asking = !matches!(message, Message::Delivered(_) | Message::OriginState(_));
+        let is_asking = !matches!(
+            message,
+            Message::Delivered(_) | Message::OriginState(_) | Message::Ping(_)
+        );
         if is_asking && !self.asks.allows(self.context.clock.now()) {
             return Err(End::Violation(Violation::MessageFlood));
         }
@@ -535,7 +554,7 @@ impl LinkTask {
                 let reply = self.on_ban(request).await;
                 self.send(writer, &Message::BanReply(reply)).await
             }
-            Message::Unsupported(_) => Ok(()),
+            Message::Ping(_) | Message::Unsupported(_) => Ok(()),
             _ => Err(End::Violation(Violation::UnexpectedMessage)),
         }
     }

@@ -451,6 +451,11 @@ impl UdpTunnel {
         }
     }
 
+    /// Whether anybody has a flow.
+    pub fn has_players(&self) -> bool {
+        !self.table().is_empty()
+    }
+
     /// Ends the flows of players from where nobody may come any more.
     pub fn evict(&self, access: &Access) {
         let now = unix_now();

@@ -210,6 +210,7 @@ fn every_key_reaches_its_field() {
             handshake_timeout: secs(9),
             transport: Transport {
                 keep_alive: secs(1),
+                quiet_keep_alive: secs(15),
                 idle_timeout: Duration::from_millis(2_500),
                 stream_window: 64 << 10,
                 congestion: Congestion::Cubic,
@@ -369,6 +370,11 @@ fn values_that_contradict_each_other_are_named() {
     let text = refusal("[links]\nkeep_alive = \"2 s\"");
     assert!(
         text.contains(":2: `links.keep_alive` (2 s) must be at most half of `links.idle_timeout` (2400 ms)"),
+        "{text}"
+    );
+    let text = refusal("[links]\nquiet_keep_alive = \"200 ms\"");
+    assert!(
+        text.contains(":2: `links.quiet_keep_alive` (200 ms) must not be shorter than `links.keep_alive` (500 ms)"),
         "{text}"
     );
     let text = refusal("[certificate]\ncert = \"a.pem\"");

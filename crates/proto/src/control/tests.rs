@@ -84,6 +84,7 @@ fn the_bytes_of_released_messages_never_change() {
         hex(&Message::OriginState(OriginState { tunnel, silence })),
         "00000005000ba10003"
     );
+    assert_eq!(hex(&Message::Ping(Ping {})), "00000003000ea0");
     assert_eq!(
         hex(&Message::TunnelReply(TunnelReply {
             name: "mc".parse().unwrap(),
