@@ -11,7 +11,7 @@ use std::time::Duration;
 use spawnpoint_tests::path::Path;
 use spawnpoint_tests::{Host, Lab, noise, origins, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 /// Says `length` bytes and hears them back.
 async fn echo(player: &mut TcpStream, length: usize, seed: u64) {
@@ -69,4 +69,27 @@ async fn packets_are_as_large_as_the_path_takes() {
     }
     packets_become(&near, |bytes| bytes > 6_500.0).await;
     packets_become(&far, |bytes| (1_400.0..=1_472.0).contains(&bytes)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_tells_how_long_packets_had_to_wait_for_the_line() {
+    let lab = Lab::start().await;
+    let path = Path::start(lab.relay().info().listen, 5).await.unwrap();
+    let (server, _players) = origins::udp_echo().await;
+    let host = Host::start(path.invite(&lab.invite("desk")), &[&format!("game=udp:{server}")]);
+    host.ready().await;
+    path.set_delay(Duration::from_millis(50));
+    let player = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    player.connect(host.public("game").await).await.unwrap();
+    let waited = || lab.metric(r#"relay_link_queue_seconds{host="desk"}"#) >= 0.01;
+    let play = async {
+        // More at once than a new connection lets be on the way.
+        while !waited() {
+            for _ in 0..100 {
+                player.send(&[7; 1200]).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    soon("a wait is told", play).await;
 }

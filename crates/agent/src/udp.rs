@@ -40,6 +40,9 @@ const DEFAULT_IDLE: Duration = Duration::from_secs(60);
 /// Packets of a new player that wait until its socket is open, and their bytes.
 const MAX_WAITING: (usize, usize) = (64, 256 * 1024);
 
+/// A packet that has waited this long, a fifth of a game's tick, was late because of the line.
+const NOTICEABLE: Duration = Duration::from_millis(10);
+
 /// Drop counters are reported this often.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
@@ -424,6 +427,11 @@ impl Flows {
             self.count(DropReason::QueueFull, dropped.full);
             self.count(DropReason::TooOld, dropped.aged);
             self.count(DropReason::PathShrank, dropped.oversize);
+        }
+        let longest_wait = self.outbox.take_longest_wait();
+        if longest_wait >= NOTICEABLE {
+            let longest_ms = longest_wait.as_millis() as u64;
+            tracing::debug!(longest_ms, "packets to the relay had to wait for the line");
         }
         for reason in DropReason::ALL {
             let count = self.drops[reason as usize].swap(0, Ordering::Relaxed);

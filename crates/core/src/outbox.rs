@@ -67,6 +67,8 @@ pub struct Outbox {
     bytes: usize,
     /// By lane, that is by tunnel.
     dropped: BTreeMap<u8, Dropped>,
+    /// The longest that a datagram whose turn came had waited.
+    longest_wait: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +119,7 @@ impl Outbox {
             turns: VecDeque::new(),
             bytes: 0,
             dropped: BTreeMap::new(),
+            longest_wait: Duration::ZERO,
         }
     }
 
@@ -163,6 +166,9 @@ impl Outbox {
             let Some(queue) = self.flows.get_mut(&flow) else {
                 continue;
             };
+            if let Some(oldest) = queue.items.front() {
+                self.longest_wait = self.longest_wait.max(now.since(oldest.queued));
+            }
             while let Some(item) = queue.items.front()
                 && !item.continues
                 && now.since(item.queued) > self.limits.max_age
@@ -201,6 +207,11 @@ impl Outbox {
     /// Bytes that wait, with what each datagram costs.
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The longest that a datagram whose turn came since the last call had waited for it, those among them that were too old then.
+    pub const fn take_longest_wait(&mut self) -> Duration {
+        std::mem::replace(&mut self.longest_wait, Duration::ZERO)
     }
 
     /// Packets that were dropped since the last call, by the lane of their flow.
@@ -295,6 +306,23 @@ mod tests {
                 ..Dropped::default()
             }
         );
+    }
+
+    #[test]
+    fn the_age_of_the_queue_is_that_of_what_waited_longest() {
+        let mut outbox = Outbox::new(Limits::default());
+        push(&mut outbox, 0, 1, &["a1"]);
+        push(&mut outbox, 20, 1, &["a2"]);
+        push(&mut outbox, 20, 2, &["b1"]);
+        drain(&mut outbox, 30);
+        assert_eq!(outbox.take_longest_wait(), Duration::from_millis(30));
+        push(&mut outbox, 40, 1, &["a3"]);
+        drain(&mut outbox, 41);
+        assert_eq!(outbox.take_longest_wait(), Duration::from_millis(1));
+        push(&mut outbox, 50, 1, &["too old"]);
+        assert_eq!(drain(&mut outbox, 950), "");
+        assert_eq!(outbox.take_longest_wait(), Duration::from_millis(900));
+        assert_eq!(outbox.take_longest_wait(), Duration::ZERO);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use spawnpoint_core::outbox::{Dropped, Limits, Outbox, Turn};
@@ -117,6 +118,11 @@ impl DatagramOutbox {
                 Err(_) => return,
             }
         }
+    }
+
+    /// The longest that a packet whose turn came since the last call had waited here.
+    pub fn take_longest_wait(&self) -> Duration {
+        self.queues().take_longest_wait()
     }
 
     /// Packets that were dropped here since the last call, by the lane of their flow.

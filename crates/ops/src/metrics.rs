@@ -85,6 +85,7 @@ pub struct RelayMetrics {
     link_loss: Family<HostLabels, Gauge<f64, AtomicU64>>,
     link_rate: Family<HostLabels, Gauge<f64, AtomicU64>>,
     link_packet: Family<HostLabels, Gauge<f64, AtomicU64>>,
+    link_queue: Family<HostLabels, Gauge<f64, AtomicU64>>,
     repairs: Family<ReasonLabels, Counter>,
     list_asked: Family<ReasonLabels, Counter>,
     list_told: Family<ReasonLabels, Counter>,
@@ -144,6 +145,10 @@ impl Default for RelayMetrics {
             "link_packet_bytes",
             "Largest packet that the path to a host's agent takes, as found so far"
         );
+        let link_queue = metric!(
+            "link_queue_seconds",
+            "Longest that a packet to the agent has lately waited for its turn in this process"
+        );
         let link_rate = metric!(
             "link_rate_bytes",
             "Bytes a second that the path to the agent takes, as far as it was ever filled"
@@ -192,6 +197,7 @@ impl Default for RelayMetrics {
             link_loss,
             link_rate,
             link_packet,
+            link_queue,
             repairs,
             list_asked,
             list_told,
@@ -263,6 +269,13 @@ impl RelayMetrics {
             .set(bytes.into());
     }
 
+    /// The longest that a packet to a host's agent has waited here since this was set last, in seconds.
+    pub fn set_link_queue(&self, host: &str, seconds: f64) {
+        self.link_queue
+            .get_or_create(&HostLabels { host: host.to_owned() })
+            .set(seconds);
+    }
+
     /// The round trip to a host's agent, in seconds.
     pub fn set_link_rtt(&self, host: &str, seconds: f64) {
         self.link_rtt
@@ -273,7 +286,14 @@ impl RelayMetrics {
     /// A host's last link is gone.
     pub fn forget_link(&self, host: &str) {
         let labels = HostLabels { host: host.to_owned() };
-        for family in [&self.link_rtt, &self.link_loss, &self.link_rate, &self.link_packet] {
+        let families = [
+            &self.link_rtt,
+            &self.link_loss,
+            &self.link_rate,
+            &self.link_packet,
+            &self.link_queue,
+        ];
+        for family in families {
             family.remove(&labels);
         }
     }
@@ -423,6 +443,7 @@ mod tests {
         metrics.sessions_resumed(3, 0.2);
         metrics.sessions_expired(4);
         metrics.set_link_path("desk", 0.01, Some(5000.0));
+        metrics.set_link_queue("desk", 0.004);
         metrics.repairs("mended", 7);
         metrics.dropped(&tunnel, "queue_full", 0);
         let text = metrics.render();
@@ -435,6 +456,7 @@ mod tests {
             r#"relay_sessions_total{protocol="tcp",end="finished"} 1"#,
             r#"relay_bytes_total{host="desk",tunnel="mc",protocol="tcp",direction="up"} 10"#,
             r#"relay_link_loss_ratio{host="desk"} 0.01"#,
+            r#"relay_link_queue_seconds{host="desk"} 0.004"#,
             r#"relay_link_rate_bytes{host="desk"} 5000.0"#,
             r#"relay_repairs_total{reason="mended"} 7"#,
             "relay_links_parked 1",
