@@ -12,5 +12,5 @@ mod metrics;
 pub use admin::{Admin, AdminError};
 pub use audit::{Audit, AuditError, AuditSettings, Collector, Way};
 pub use event::{Event, Events};
-pub use logs::{LogFormat, describe, init_logs};
+pub use logs::{LogFormat, Logs, describe, init_logs, lines_lost};
 pub use metrics::{RelayMetrics, TunnelLabels};

@@ -13,6 +13,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use spawnpoint_core::flow::DropReason;
 
+use crate::logs::lines_lost;
+
 /// Pauses in seconds that the histogram tells apart: a round trip, a blink, the resume window.
 const PAUSES: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0];
 
@@ -73,6 +75,7 @@ pub struct RelayMetrics {
     dnsbl: Family<ReasonLabels, Counter>,
     shared_tokens: Counter,
     audit_lost: Gauge,
+    log_lost: Gauge,
     memory: Gauge,
     memory_limit: Gauge,
     /// Players who were not let in since they were told together last.
@@ -122,6 +125,10 @@ impl Default for RelayMetrics {
             "Agents that came with an invite that another agent in another network was using"
         );
         let audit_lost = metric!("audit_lines_lost", "Lines of the audit log that got nowhere");
+        let log_lost = metric!(
+            "log_lines_lost",
+            "Lines of the log that whoever reads it was too slow for"
+        );
         let memory = metric!("memory_bytes", "Memory that the process has resident");
         let memory_limit = metric!("memory_limit_bytes", "Memory beyond which nobody new is let in");
         let dropped = metric!(
@@ -186,6 +193,7 @@ impl Default for RelayMetrics {
             dnsbl,
             shared_tokens,
             audit_lost,
+            log_lost,
             memory,
             memory_limit,
             denials: Arc::default(),
@@ -409,6 +417,7 @@ impl RelayMetrics {
 
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
+        self.log_lost.set(lines_lost() as i64);
         let mut text = String::new();
         // Writing to a string fails only if a metric refuses to be written, which ours never do.
         let _ = encode(&mut text, &self.registry);

@@ -12,7 +12,7 @@ use spawnpoint_config::unit::{show_rate, show_size, show_speed};
 use spawnpoint_core::access::Lists;
 use spawnpoint_core::grant::{Caps, Grant, PortRule, UnixTime};
 use spawnpoint_net::unix_now;
-use spawnpoint_ops::{Event, Events, LogFormat, init_logs};
+use spawnpoint_ops::{Event, Events, LogFormat, Logs, init_logs};
 use spawnpoint_store::{Host, Reservation};
 
 /// Events that may wait for a slow reader of standard output; further ones are lost to it rather than stop the process.
@@ -33,15 +33,15 @@ pub struct LogArguments {
 }
 
 impl LogArguments {
-    /// Sets logs up; the command line goes before the configuration.
-    pub fn init(&self, configured: &Log) -> anyhow::Result<()> {
+    /// Sets logs up, as long as what it returns is kept; the command line goes before the configuration.
+    pub fn init(&self, configured: &Log) -> anyhow::Result<Logs> {
         let json = self.log_json || configured.format == Configured::Json;
         let format = if json { LogFormat::Json } else { LogFormat::Human };
         init_logs(format, self.log.as_deref().unwrap_or(&configured.filter)).map_err(anyhow::Error::msg)
     }
 
     /// Sets logs up for a command whose own words say what matters.
-    pub fn init_quiet(&self) -> anyhow::Result<()> {
+    pub fn init_quiet(&self) -> anyhow::Result<Logs> {
         let format = if self.log_json {
             LogFormat::Json
         } else {

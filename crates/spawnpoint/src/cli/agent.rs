@@ -157,7 +157,7 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
         .map(|shown| secrets::start_without(&shown, INVITE));
     #[cfg(not(unix))]
     drop(shown);
-    log.init(&config.log).map_err(Failure::Usage)?;
+    let _logs = log.init(&config.log).map_err(Failure::Usage)?;
     #[cfg(unix)]
     if let Some(error) = stays_visible {
         tracing::warn!(%error, "the invite stays visible in the list of processes");

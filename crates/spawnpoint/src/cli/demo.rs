@@ -21,7 +21,7 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    arguments.log.init_quiet().map_err(Failure::Usage)?;
+    let _logs = arguments.log.init_quiet().map_err(Failure::Usage)?;
     let mut stop = signals::Stop::install()?;
     let demo = Demo::start(arguments.server).await?;
     let pinged = demo.ping().await;

@@ -129,7 +129,7 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
     };
     let (log, json) = (options.log.clone(), options.json);
     let (config, data_dir) = settle(&options)?;
-    log.init(&config.log).map_err(Failure::Usage)?;
+    let _logs = log.init(&config.log).map_err(Failure::Usage)?;
     let mut stop = signals::Stop::install()?;
     let (events, writer) = if json {
         output::json_events()
@@ -201,7 +201,10 @@ pub async fn run(arguments: Arguments) -> Result<Done, Failure> {
     let players = relay.players();
     let seconds = patience.as_secs();
     if players > 0 {
-        eprintln!("stopping: players who are in ({players}) may stay for {seconds} s; once more ends it at once");
+        // On a thread of its own, as a terminal that is held must not hold up the end.
+        std::thread::spawn(move || {
+            eprintln!("stopping: players who are in ({players}) may stay for {seconds} s; once more ends it at once");
+        });
     }
     if let Some(answer) = &mut drained {
         answer

@@ -1,6 +1,6 @@
 //! Running the binary and listening to it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -90,6 +90,26 @@ impl Running {
     /// Starts the binary.
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let (sender, errors) = sync_channel(1);
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            let _ = sender.send(text);
+        });
+        Self::of(child, errors)
+    }
+
+    /// Starts the binary with somebody at its standard error who does not read.
+    pub fn start_unread(command: &mut Command) -> (Self, PipeReader) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+        // The command would keep the other end open.
+        command.stderr(Stdio::null());
+        (Self::of(child, sync_channel(0).1), reader)
+    }
+
+    fn of(mut child: Child, errors: Receiver<String>) -> Self {
         let (sender, lines) = sync_channel(10_000);
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -99,13 +119,6 @@ impl Running {
                     return;
                 }
             }
-        });
-        let (sender, errors) = sync_channel(1);
-        let mut stderr = child.stderr.take().unwrap();
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            let _ = sender.send(text);
         });
         Self {
             child,
@@ -230,7 +243,21 @@ impl Relay {
             arguments.extend(["--ports", &ports]);
         }
         arguments.extend(more);
-        let mut running = Running::start(&mut command(home.path(), &arguments));
+        let running = Running::start(&mut command(home.path(), &arguments));
+        Self::of(home, running)
+    }
+
+    /// Starts a relay whose log nobody reads, though there is much in it.
+    pub fn start_unread() -> (Self, PipeReader) {
+        let home = tempfile::tempdir().unwrap();
+        let mut arguments = vec!["relay", "--json", "--log", "trace"];
+        let ports = free_port().to_string();
+        arguments.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ports", &ports]);
+        let (running, unread) = Running::start_unread(&mut command(home.path(), &arguments));
+        (Self::of(home, running), unread)
+    }
+
+    fn of(home: tempfile::TempDir, mut running: Running) -> Self {
         let ready = running.event("ready");
         let listen = ready["listen"].as_str().unwrap().to_owned();
         Self {
@@ -281,7 +308,21 @@ pub fn echo() -> SocketAddr {
 pub fn play(public: &str) -> TcpStream {
     let mut player = TcpStream::connect(public).unwrap();
     player.set_read_timeout(Some(DEADLINE)).unwrap();
+    say(&mut player);
+    player
+}
+
+/// Plays another.
+pub fn say(player: &mut TcpStream) {
     player.write_all(b"hello").unwrap();
     player.read_exact(&mut [0; 5]).unwrap();
-    player
+}
+
+/// Looks again and again until `is_so`, which is `what`, with a deadline.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        std::thread::yield_now();
+    }
 }

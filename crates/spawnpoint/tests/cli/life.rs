@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::harness::{Relay, Running, command, echo, play, run, stdout};
+use crate::harness::{Relay, Running, command, echo, play, run, say, stdout, until};
 
 #[test]
 fn a_relay_says_how_it_is() {
@@ -12,6 +12,23 @@ fn a_relay_says_how_it_is() {
     assert!(relay.page("/healthz").starts_with("HTTP/1.1 200"));
     assert!(relay.page("/readyz").contains("ready"));
     assert!(relay.page("/metrics").contains("relay_links_active 0"));
+}
+
+#[test]
+fn a_held_terminal_stops_neither_relay_nor_agent() {
+    let (relay, _unread) = Relay::start_unread();
+    let invite = relay.invite("desk", &[]);
+    let (home, game) = (tempfile::tempdir().unwrap(), format!("game=tcp:{}", echo()));
+    let mut agent = command(home.path(), &["agent", "--json", "--log", "trace", &invite, &game]);
+    let (mut agent, _unread) = Running::start_unread(&mut agent);
+    let public = agent.event("tunnel")["public"].as_str().unwrap().to_owned();
+    let mut player = play(&public);
+    // Far more than a pipe and the process keep.
+    until("lines of the log are lost", || {
+        say(&mut player);
+        !relay.page("/metrics").contains("relay_log_lines_lost 0\n")
+    });
+    play(&public);
 }
 
 #[test]
