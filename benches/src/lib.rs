@@ -11,7 +11,7 @@
 //! little about any other machine.
 //!
 //! `../loopback.rs` is the entry; `cargo bench --bench loopback -- --help` lists loads and flags. [`wan`] is the other bench, over a line, with entry and
-//! report of its own.
+//! report of its own, and so is [`guard`], about floods.
 
 pub mod about;
 pub mod arguments;
@@ -21,6 +21,7 @@ pub mod bulk;
 pub mod connects;
 pub mod fault;
 pub mod figure;
+pub mod guard;
 pub mod knock;
 pub mod launch;
 pub mod load;
