@@ -81,7 +81,7 @@ async fn the_relay_tells_how_long_packets_had_to_wait_for_the_line() {
     path.set_delay(Duration::from_millis(50));
     let player = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     player.connect(host.public("game").await).await.unwrap();
-    let waited = || lab.metric(r#"relay_link_queue_seconds{host="desk"}"#) >= 0.01;
+    let waited = || lab.metric(r#"relay_link_queue_seconds_sum{host="desk"}"#) >= 0.01;
     let play = async {
         // More at once than a new connection lets be on the way.
         while !waited() {

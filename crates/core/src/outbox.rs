@@ -209,9 +209,11 @@ impl Outbox {
         self.bytes
     }
 
-    /// The longest that a datagram whose turn came since the last call had waited for it, those among them that were too old then.
-    pub const fn take_longest_wait(&mut self) -> Duration {
-        std::mem::replace(&mut self.longest_wait, Duration::ZERO)
+    /// The longest that a datagram has waited for its turn, of those whose turn came since the last call and of those that wait now.
+    pub fn take_longest_wait(&mut self, now: Time) -> Duration {
+        let fronts = self.flows.values().filter_map(|queue| queue.items.front());
+        let waiting = fronts.map(|oldest| now.since(oldest.queued)).max().unwrap_or_default();
+        std::mem::take(&mut self.longest_wait).max(waiting)
     }
 
     /// Packets that were dropped since the last call, by the lane of their flow.
@@ -315,14 +317,14 @@ mod tests {
         push(&mut outbox, 20, 1, &["a2"]);
         push(&mut outbox, 20, 2, &["b1"]);
         drain(&mut outbox, 30);
-        assert_eq!(outbox.take_longest_wait(), Duration::from_millis(30));
+        let mut longest = |now: u64| outbox.take_longest_wait(at(now)).as_millis();
+        assert_eq!([longest(30), longest(30)], [30, 0]);
         push(&mut outbox, 40, 1, &["a3"]);
-        drain(&mut outbox, 41);
-        assert_eq!(outbox.take_longest_wait(), Duration::from_millis(1));
-        push(&mut outbox, 50, 1, &["too old"]);
-        assert_eq!(drain(&mut outbox, 950), "");
-        assert_eq!(outbox.take_longest_wait(), Duration::from_millis(900));
-        assert_eq!(outbox.take_longest_wait(), Duration::ZERO);
+        push(&mut outbox, 45, 1, &["a4"]);
+        let mut longest = |now: u64| outbox.take_longest_wait(at(now)).as_millis();
+        assert_eq!([longest(50), longest(60)], [10, 20], "those that still wait count too");
+        assert_eq!(drain(&mut outbox, 900), "");
+        assert_eq!(outbox.take_longest_wait(at(900)).as_millis(), 860);
     }
 
     #[test]

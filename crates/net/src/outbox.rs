@@ -120,9 +120,9 @@ impl DatagramOutbox {
         }
     }
 
-    /// The longest that a packet whose turn came since the last call had waited here.
+    /// The longest that a packet has waited here, of those whose turn came since the last call and of those that wait now.
     pub fn take_longest_wait(&self) -> Duration {
-        self.queues().take_longest_wait()
+        self.queues().take_longest_wait(self.clock.now())
     }
 
     /// Packets that were dropped here since the last call, by the lane of their flow.

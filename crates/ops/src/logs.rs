@@ -1,19 +1,29 @@
 //! Logs: for people on a terminal, as JSON on request.
 //!
-//! They are written by a thread of their own: a terminal that somebody holds (Ctrl-S), or a pipe that nobody reads, must not hold up players. Lines that
-//! find no room until then are lost and counted, and the log says so itself once it is read again.
+//! They are written by a thread of their own: a terminal that somebody holds (Ctrl-S), or a pipe that nobody reads, must not hold up players, nor the end of
+//! the process. Lines that find no room until then are lost and counted, and the log says so itself once it is read again.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// Lines that may wait for whoever reads standard error.
 const LINES: usize = 8192;
 
-/// Lost lines of this process.
-static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+/// Bytes of whole lines that are written together: as much as a pipe takes in one piece, so that the lines of two processes do not mix.
+const TOGETHER: usize = 4096;
+
+/// Lines that come within this of others are written together.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// A reader of standard error who takes longer than this for the last lines does not read any more.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Lines of this process, which has one log, that found no room.
+static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,7 +38,18 @@ pub enum LogFormat {
 /// The logs of this process; dropping it writes what is left, unless nobody reads any more.
 #[must_use = "what is written after it is dropped may be lost"]
 #[derive(Debug)]
-pub struct Logs(#[expect(dead_code, reason = "for its drop")] WorkerGuard);
+pub struct Logs {
+    lines: SyncSender<Option<Vec<u8>>>,
+    written: Receiver<()>,
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        if self.lines.try_send(None).is_ok() {
+            let _ = self.written.recv_timeout(LAST_LINES);
+        }
+    }
+}
 
 /// Sends logs to standard error.
 ///
@@ -38,77 +59,92 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<Logs, String> {
     let filter = EnvFilter::builder().parse(filter).map_err(|error| {
         format!("`{filter}` is no log filter ({error}): write for example info or spawnpoint_relay=debug")
     })?;
-    let lost = Arc::new(OnceLock::new());
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES)
-        .lossy(true)
-        .thread_name("logs")
-        .finish(Honest::new(io::stderr(), format, lost.clone()));
-    let counter = lost.get_or_init(|| writer.error_counter());
-    LOST.get_or_init(|| counter.clone());
+    let tell = |lost| {
+        tracing::warn!(
+            lost,
+            "lines of this log are lost, whoever reads standard error was too slow"
+        )
+    };
+    let (queue, written) = queue(LINES, io::stderr(), &LOST, tell);
+    let lines = queue.lines.clone();
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
+        .with_writer(move || queue.clone())
         .with_target(false);
     match format {
         LogFormat::Human => logs.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => logs.json().with_target(true).with_ansi(false).try_init(),
     }
     .map_err(|error| format!("cannot set up logs: {error}"))?;
-    Ok(Logs(guard))
+    Ok(Logs { lines, written })
 }
 
 /// Lines of the log of this process that found no room.
 pub fn lines_lost() -> u64 {
-    LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
+    LOST.load(Ordering::Relaxed)
 }
 
-/// Writes lines together, and after them how many are missing.
-struct Honest<W: Write> {
-    out: BufWriter<W>,
-    format: LogFormat,
-    lost: Arc<OnceLock<ErrorCounter>>,
-    /// Lost lines that the log has owned up to.
-    told: usize,
+/// Takes a line with each write, and never waits.
+#[derive(Clone)]
+struct Queue {
+    lines: SyncSender<Option<Vec<u8>>>,
+    lost: &'static AtomicU64,
 }
 
-impl<W: Write> Honest<W> {
-    fn new(out: W, format: LogFormat, lost: Arc<OnceLock<ErrorCounter>>) -> Self {
-        Self {
-            out: BufWriter::new(out),
-            format,
-            lost,
-            told: 0,
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.lines.try_send(Some(line.to_vec())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    fn tell(&mut self, lost: usize) -> io::Result<()> {
-        let text = format!("{lost} lines of this log are lost: whoever reads standard error was too slow");
-        match self.format {
-            LogFormat::Human => writeln!(self.out, "{text}"),
-            LogFormat::Json => writeln!(
-                self.out,
-                "{}",
-                serde_json::json!({"level": "WARN", "fields": {"message": text, "lost": lost}})
-            ),
-        }
-    }
-}
-
-impl<W: Write> Write for Honest<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()?;
-        let lost = self.lost.get().map_or(0, ErrorCounter::dropped_lines);
-        if lost > self.told {
-            self.tell(lost - self.told)?;
-            self.told = lost;
-            self.out.flush()?;
-        }
         Ok(())
+    }
+}
+
+/// A queue for `room` lines on their way to `out`; `tell` hears how many were lost since it heard last.
+fn queue(
+    room: usize,
+    out: impl Write + Send + 'static,
+    lost: &'static AtomicU64,
+    tell: impl Fn(u64) + Send + 'static,
+) -> (Queue, Receiver<()>) {
+    let (lines, waiting) = sync_channel(room);
+    let (done, written) = sync_channel(1);
+    std::thread::spawn(move || {
+        write_lines(&waiting, out, lost, tell);
+        let _ = done.send(());
+    });
+    (Queue { lines, lost }, written)
+}
+
+/// Writes lines until one is none, at once if they are few.
+#[expect(clippy::disallowed_methods, reason = "this thread has no tasks")]
+fn write_lines(lines: &Receiver<Option<Vec<u8>>>, out: impl Write, lost: &AtomicU64, tell: impl Fn(u64)) {
+    let (mut out, mut told) = (BufWriter::with_capacity(TOGETHER, out), 0);
+    while let Ok(Some(first)) = lines.recv() {
+        let mut next = Some(first);
+        while let Some(line) = next {
+            // Nobody reads any more when it fails, or there is no room where it is written; there may be again.
+            if out.write_all(&line).is_err() {
+                lost.fetch_add(1, Ordering::Relaxed);
+            }
+            next = match lines.try_recv() {
+                Ok(Some(line)) => Some(line),
+                Ok(None) => return drop(out.flush()),
+                Err(_) => None,
+            };
+        }
+        let _ = out.flush();
+        let now = lost.load(Ordering::Relaxed);
+        if now > told {
+            tell(now - told);
+            told = now;
+        }
+        // Whoever logs would else wake this thread for each of a crowd.
+        std::thread::sleep(GATHER);
     }
 }
 
@@ -127,8 +163,6 @@ pub fn describe(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-
     use super::*;
 
     /// A terminal that takes nothing until it is let go.
@@ -153,22 +187,24 @@ mod tests {
 
     #[test]
     fn a_held_terminal_holds_up_nobody_and_is_told_later_what_it_missed() {
-        let ((release, go), (shown, seen)) = (sync_channel(1), sync_channel(100_000));
-        let lost = Arc::new(OnceLock::new());
+        static MISSED: AtomicU64 = AtomicU64::new(0);
+        let ((release, go), (shown, seen)) = (sync_channel(1), sync_channel(1000));
+        let (told, hears) = sync_channel(1);
         let held = Held { go: Some(go), shown };
-        let (mut writer, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(10)
-            .lossy(true)
-            .finish(Honest::new(held, LogFormat::Human, lost.clone()));
-        let counter = lost.get_or_init(|| writer.error_counter()).clone();
-        // More than what waits and what the writer may have taken out already: this loop ends though nothing is read.
-        while counter.dropped_lines() < 7 {
-            writer.write_all(b"a player has come\n").unwrap();
+        let (mut queue, written) = queue(10, held, &MISSED, move |lost| told.send(lost).unwrap());
+        // This loop ends though nothing is read.
+        while MISSED.load(Ordering::Relaxed) < 7 {
+            queue.write_all(b"a player has come\n").unwrap();
         }
         release.send(()).unwrap();
-        drop((writer, guard));
+        assert_eq!(hears.recv_timeout(10 * LAST_LINES), Ok(7));
+        queue.write_all(b"another has come\n").unwrap();
+        drop(Logs {
+            lines: queue.lines,
+            written,
+        });
         let text = String::from_utf8(seen.iter().flatten().collect()).unwrap();
         assert!(text.starts_with("a player has come\n"), "{text}");
-        assert!(text.contains("7 lines of this log are lost"), "{text}");
+        assert!(text.ends_with("another has come\n"), "{text}");
     }
 }

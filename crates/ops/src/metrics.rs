@@ -18,6 +18,9 @@ use crate::logs::lines_lost;
 /// Pauses in seconds that the histogram tells apart: a round trip, a blink, the resume window.
 const PAUSES: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0];
 
+/// Seconds that a packet waits in our own queue, up to what makes it too old.
+const WAITS: [f64; 8] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25];
+
 /// Which tunnel.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub struct TunnelLabels {
@@ -88,7 +91,7 @@ pub struct RelayMetrics {
     link_loss: Family<HostLabels, Gauge<f64, AtomicU64>>,
     link_rate: Family<HostLabels, Gauge<f64, AtomicU64>>,
     link_packet: Family<HostLabels, Gauge<f64, AtomicU64>>,
-    link_queue: Family<HostLabels, Gauge<f64, AtomicU64>>,
+    link_queue: Family<HostLabels, Histogram, fn() -> Histogram>,
     repairs: Family<ReasonLabels, Counter>,
     list_asked: Family<ReasonLabels, Counter>,
     list_told: Family<ReasonLabels, Counter>,
@@ -152,9 +155,13 @@ impl Default for RelayMetrics {
             "link_packet_bytes",
             "Largest packet that the path to a host's agent takes, as found so far"
         );
-        let link_queue = metric!(
+        let link_queue =
+            Family::<HostLabels, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(WAITS));
+        register(
+            &mut registry,
             "link_queue_seconds",
-            "Longest that a packet to the agent has lately waited for its turn in this process"
+            "Longest that a packet to the agent waited for its turn in this process, of every five seconds with packets",
+            &link_queue,
         );
         let link_rate = metric!(
             "link_rate_bytes",
@@ -277,11 +284,11 @@ impl RelayMetrics {
             .set(bytes.into());
     }
 
-    /// The longest that a packet to a host's agent has waited here since this was set last, in seconds.
-    pub fn set_link_queue(&self, host: &str, seconds: f64) {
+    /// The longest that a packet on a host's link has waited here for a while, in seconds.
+    pub fn link_queue(&self, host: &str, seconds: f64) {
         self.link_queue
             .get_or_create(&HostLabels { host: host.to_owned() })
-            .set(seconds);
+            .observe(seconds);
     }
 
     /// The round trip to a host's agent, in seconds.
@@ -294,16 +301,11 @@ impl RelayMetrics {
     /// A host's last link is gone.
     pub fn forget_link(&self, host: &str) {
         let labels = HostLabels { host: host.to_owned() };
-        let families = [
-            &self.link_rtt,
-            &self.link_loss,
-            &self.link_rate,
-            &self.link_packet,
-            &self.link_queue,
-        ];
+        let families = [&self.link_rtt, &self.link_loss, &self.link_rate, &self.link_packet];
         for family in families {
             family.remove(&labels);
         }
+        self.link_queue.remove(&labels);
     }
 
     /// A player entered a tunnel.
@@ -452,7 +454,7 @@ mod tests {
         metrics.sessions_resumed(3, 0.2);
         metrics.sessions_expired(4);
         metrics.set_link_path("desk", 0.01, Some(5000.0));
-        metrics.set_link_queue("desk", 0.004);
+        metrics.link_queue("desk", 0.004);
         metrics.repairs("mended", 7);
         metrics.dropped(&tunnel, "queue_full", 0);
         let text = metrics.render();
@@ -465,7 +467,7 @@ mod tests {
             r#"relay_sessions_total{protocol="tcp",end="finished"} 1"#,
             r#"relay_bytes_total{host="desk",tunnel="mc",protocol="tcp",direction="up"} 10"#,
             r#"relay_link_loss_ratio{host="desk"} 0.01"#,
-            r#"relay_link_queue_seconds{host="desk"} 0.004"#,
+            r#"relay_link_queue_seconds_bucket{le="0.005",host="desk"} 1"#,
             r#"relay_link_rate_bytes{host="desk"} 5000.0"#,
             r#"relay_repairs_total{reason="mended"} 7"#,
             "relay_links_parked 1",

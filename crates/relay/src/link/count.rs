@@ -18,8 +18,12 @@ impl LinkTask {
                 .metrics
                 .set_link_path(&self.link.host_name, path.loss, path.rate);
         }
-        let wait = self.link.outbox.take_longest_wait().as_secs_f64();
-        self.context.metrics.set_link_queue(&self.link.host_name, wait);
+        let wait = self.link.outbox.take_longest_wait();
+        if !wait.is_zero() {
+            self.context
+                .metrics
+                .link_queue(&self.link.host_name, wait.as_secs_f64());
+        }
         let (spent, outcomes) = self.link.sessions.take_repairs();
         for (outcome, count) in spent.by_name().into_iter().chain(outcomes.by_name()) {
             self.context.metrics.repairs(outcome, count);
