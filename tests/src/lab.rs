@@ -20,8 +20,8 @@ use tokio::sync::watch;
 
 use crate::{Heard, soon};
 
-/// How often links are asked for a sign of life on which nobody plays: no test should wait for the usual quarter of a minute.
-const QUIET: Duration = Duration::from_secs(3);
+/// How often links are asked for a sign of life on which nobody plays: no test should wait for as long as usual.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// A relay with a directory of its own.
 pub struct Lab {

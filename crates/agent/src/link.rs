@@ -1,11 +1,13 @@
-//! The agent's link: hello, control messages, and tunnels that follow the configuration. It outlives the connections that carry it.
+//! The agent's link, which outlives the connections that carry it: hello, and what is said on the control stream after it.
 
+mod end;
 #[cfg(unix)]
 mod handover;
+mod open;
 mod requests;
 mod resume;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,16 +19,12 @@ use spawnpoint_net::{
     ControlError, ControlReader, ControlWriter, DatagramOutbox, Dialed, FIRST_PLAYERS, PlayerStream, Pulse, SessionEnd,
     Sessions, Silence, TaskScope, hint_rate, var,
 };
-use spawnpoint_ops::{Event, Events, describe};
-use spawnpoint_proto::control::{
-    BanRequest, Delivered, Hello, MAX_ADDRESS, Message, OpenedTunnel, OriginState, Ping, TunnelRemove, TunnelReply,
-    Unsupported, Welcome,
-};
+use spawnpoint_ops::{Event, Events};
+use spawnpoint_proto::control::{BanRequest, Delivered, Hello, Message, OriginState, Ping, Unsupported, Welcome};
 use spawnpoint_proto::frame::MAX_FRAME;
 use spawnpoint_proto::handshake::{Answer, Introduced};
 use spawnpoint_proto::{
-    AgentId, CloseCode, LinkId, RefusalCode, RejectCode, ResetCode, Ticket, TunnelId, TunnelName, VERSIONS, Violation,
-    host_port, plain,
+    AgentId, CloseCode, LinkId, RefusalCode, ResetCode, Ticket, TunnelId, TunnelName, VERSIONS, Violation, plain,
 };
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -35,13 +33,16 @@ use crate::AgentSettings;
 use crate::connect::GiveUp;
 use crate::guests::Guests;
 use crate::inquiry::Inquiries;
-use crate::origin::{Origin, Sources};
+use crate::origin::Sources;
 use crate::path::PathWatch;
 use crate::tcp::{self, Hall};
-use crate::tunnels::{OpenTunnel, OpenTunnels};
+use crate::tunnels::OpenTunnels;
 use crate::udp::{Flows, Repairs};
 use crate::wake::Sleepers;
-use requests::{expand, is_same_for_relay, request};
+
+use end::closed;
+pub(crate) use end::{LinkEnd, RelayState};
+use requests::{expand, request};
 
 /// A relay answers a hello as fast as it can open sockets.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
@@ -69,53 +70,6 @@ pub(crate) use handover::LinkHandle;
 
 /// What this software calls itself to its peers.
 pub(crate) const SOFTWARE: &str = concat!("spawnpoint/", env!("CARGO_PKG_VERSION"));
-
-/// How a carrier ended, and with it perhaps the link.
-pub(crate) enum LinkEnd {
-    /// We were asked to leave.
-    Left,
-    /// There is no point in trying again.
-    GaveUp(GiveUp),
-    /// It was lost; trying again is right.
-    Lost {
-        /// Why, in words.
-        reason: String,
-        /// What is known of the relay.
-        relay: RelayState,
-    },
-}
-
-/// What a lost connection says about the relay.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum RelayState {
-    /// It is there, or its successor is: the sessions go on as soon as it is reached.
-    Here,
-    /// It fell silent, or it is on another path; it has the sessions if it comes back in time.
-    Silent,
-    /// It was stopped, and the sessions with it.
-    Stopped,
-    /// It is there and does not want this connection.
-    Unwilling,
-}
-
-impl LinkEnd {
-    /// Lost for a reason that a relay which is there has given.
-    fn lost(reason: impl Into<String>) -> Self {
-        Self::Lost {
-            reason: reason.into(),
-            relay: RelayState::Unwilling,
-        }
-    }
-}
-
-impl From<ControlError> for LinkEnd {
-    fn from(error: ControlError) -> Self {
-        match error {
-            ControlError::Lost(error) => closed(&error),
-            error => Self::lost(describe(&error)),
-        }
-    }
-}
 
 /// What an agent works with while it is linked.
 pub(crate) struct Surroundings {
@@ -195,10 +149,9 @@ pub(crate) async fn run(around: &Surroundings, link: &mut Option<Link>, dialed: 
     let greeted = tokio::select! {
         () = around.leave.cancelled() => return LinkEnd::Left,
         greeted = introduce => greeted,
-        () = unwelcome(&pulse, around.settings.transport.idle_timeout) => Err(LinkEnd::Lost {
-            reason: "the relay did not answer the agent's hello in time".to_owned(),
-            relay: RelayState::Silent,
-        }),
+        () = unwelcome(&pulse, around.settings.transport.idle_timeout) => {
+            Err(LinkEnd::silent("the relay did not answer the agent's hello in time"))
+        }
     };
     let (welcome, mut carriage) = match greeted {
         Ok(greeted) => greeted,
@@ -252,10 +205,10 @@ pub(crate) async fn run(around: &Surroundings, link: &mut Option<Link>, dialed: 
 
 /// Waits until there is no hope that a relay answers the hello which is on its way: it does not even acknowledge it, or it has had time enough.
 async fn unwelcome(pulse: &Pulse, idle_timeout: Duration) {
-    let before = pulse.heard();
-    tokio::time::sleep(idle_timeout).await;
+    let (before, patience) = (pulse.heard(), idle_timeout.min(WELCOME_DEADLINE));
+    tokio::time::sleep(patience).await;
     if pulse.heard() > before {
-        tokio::time::sleep(WELCOME_DEADLINE.saturating_sub(idle_timeout)).await;
+        tokio::time::sleep(WELCOME_DEADLINE - patience).await;
     }
 }
 
@@ -372,7 +325,10 @@ impl Link {
         let pulse = path.pulse().clone();
         let stuck = path.stuck();
         let left_behind = tokio::time::sleep(self.window);
-        tokio::pin!(stuck, left_behind);
+        let (company, flows) = (self.sessions.clone(), self.flows.clone());
+        let is_busy = || !company.is_empty() || flows.has_players();
+        let silence = pulse.silence(is_busy);
+        tokio::pin!(stuck, left_behind, silence);
         let mut is_complete = false;
         let mut silences = HashMap::new();
         loop {
@@ -390,10 +346,13 @@ impl Link {
                     Ok(message) => self.on_message(message, &mut writer).await,
                     Err(error) => Err(error.into()),
                 },
-                silence = pulse.silence(|| self.is_busy()) => match silence {
-                    Silence::Ask => send(&mut writer, &Message::Ping(Ping {})).await,
-                    Silence::Dead => Err(closed(&quinn::ConnectionError::TimedOut)),
-                },
+                what = &mut silence => {
+                    silence.set(pulse.silence(is_busy));
+                    match what {
+                        Silence::Ask => send(&mut writer, &Message::Ping(Ping {})).await,
+                        Silence::Dead => Err(closed(&quinn::ConnectionError::TimedOut)),
+                    }
+                }
                 due = sessions.due() => self.tell(due, &mut writer).await,
                 _ = tell.tick() => {
                     self.hall.round_trip.store(connection.rtt().as_micros() as u64, Ordering::Relaxed);
@@ -424,11 +383,6 @@ impl Link {
         }
     }
 
-    /// Whether anybody plays.
-    fn is_busy(&self) -> bool {
-        !self.sessions.is_empty() || self.flows.has_players()
-    }
-
     fn on_stream(&self, stream: PlayerStream, epoch: u64) {
         let visitors = tcp::Visitors {
             tunnels: self.open.clone(),
@@ -447,7 +401,7 @@ impl Link {
         let messages: Vec<Message> = news.into_iter().map(Message::Delivered).collect();
         match tokio::time::timeout(WRITE_DEADLINE, writer.messages(&messages)).await {
             Ok(sent) => Ok(sent?),
-            Err(_) => Err(LinkEnd::lost("the relay does not take messages any more")),
+            Err(_) => Err(LinkEnd::silent("the relay does not take messages any more")),
         }
     }
 
@@ -522,230 +476,11 @@ impl Link {
             _ => Err(ControlError::from(Violation::UnexpectedMessage).into()),
         }
     }
-
-    /// Notes what became of a tunnel that was asked for, or was open.
-    fn on_reply(&mut self, reply: TunnelReply) {
-        let Some(tunnel) = self.wanted.iter().find(|tunnel| tunnel.name == reply.name).cloned() else {
-            return;
-        };
-        match (reply.opened, reply.refused) {
-            (Some(opened), refusal) => {
-                let name = tunnel.name.clone();
-                self.opened(tunnel, &opened);
-                // What is open stays so; a change of it was refused, perhaps for now.
-                if let Some(refusal) = refusal {
-                    let (reason, text) = (refusal.code.as_str(), plain(&refusal.text));
-                    tracing::warn!(tunnel = %name, reason, text, "the tunnel stays as it was");
-                    self.refused.insert(name, (refusal.code, text));
-                }
-            }
-            (None, refusal) => {
-                if let Some((_, open)) = self.open.remove(&tunnel.name) {
-                    self.flows.close_tunnel(&open);
-                }
-                let (code, text) = refusal.map_or((RefusalCode::Unknown, String::new()), |refusal| {
-                    (refusal.code, plain(&refusal.text))
-                });
-                tracing::warn!(tunnel = %tunnel.name, reason = code.as_str(), text, "tunnel refused");
-                self.hall.events.emit(Event::TunnelRefused {
-                    host: None,
-                    tunnel: tunnel.name.to_string(),
-                    reason: code.as_str(),
-                    text: text.clone(),
-                });
-                self.refused.insert(tunnel.name, (code, text));
-            }
-        }
-    }
-
-    fn opened(&mut self, tunnel: Tunnel, opened: &OpenedTunnel) {
-        self.refused.remove(&tunnel.name);
-        if !tunnel.limits.is_empty() && opened.limited != Some(true) {
-            tracing::warn!(tunnel = %tunnel.name, "allow, deny, max_players, up and down are not kept: the relay is too old for them");
-        }
-        self.flows
-            .set_idle(Duration::from_millis(opened.idle_ms.into()).min(MAX_IDLE));
-        if self.open.find(&tunnel.name).is_some_and(|(id, _)| id == opened.id) {
-            // It was open before the carrier changed, and still is; only its game server may have moved meanwhile.
-            return self.move_origin(tunnel);
-        }
-        if let Some((_, old)) = self.open.remove(&tunnel.name) {
-            self.flows.close_tunnel(&old);
-        }
-        if tunnel.redundancy && !self.outbox.takes_copies() {
-            tracing::warn!(tunnel = %tunnel.name, "no packet is sent a second time: links.repair is off here or at the relay, or the relay is too old");
-        }
-        let (name, protocol, to) = (tunnel.name.clone(), tunnel.protocol, tunnel.origin.to_string());
-        let origin = self.origin(&tunnel);
-        let scope = Arc::new(TaskScope::new(self.scope.token()));
-        self.open.insert(opened.id, OpenTunnel { tunnel, origin, scope });
-        // Only now: whoever hears it may send the first packet at once.
-        let public = host_port(&plain(&opened.public_host), opened.public_port);
-        tracing::info!(tunnel = %name, public, origin = to, "tunnel open");
-        self.hall.events.emit(Event::Tunnel {
-            host: None,
-            tunnel: name.to_string(),
-            protocol: protocol.as_str(),
-            public,
-            address: opened.address.clone().filter(|address| is_typable(address)),
-            origin: Some(to),
-        });
-    }
-
-    /// Whether nothing is open and nothing can be.
-    fn is_hopeless(&self) -> Option<LinkEnd> {
-        let hopeless = |tunnel: &Tunnel| self.refused.get(&tunnel.name).filter(|(code, _)| !code.can_heal());
-        if self.wanted.is_empty() || self.open.len() > 0 {
-            return None;
-        }
-        let reasons: Option<Vec<_>> = self.wanted.iter().map(hopeless).collect();
-        let reasons = reasons?;
-        if reasons.iter().all(|(code, _)| *code == RefusalCode::TakenOver) {
-            return Some(LinkEnd::GaveUp(GiveUp::TakenOver));
-        }
-        let texts: Vec<&str> = reasons.iter().map(|(_, text)| text.as_str()).collect();
-        Some(LinkEnd::GaveUp(GiveUp::Refused(texts.join("; "))))
-    }
-
-    /// Follows a changed configuration; players of tunnels that stay are not touched.
-    async fn change(&mut self, wanted: Vec<Tunnel>, writer: &mut ControlWriter) -> Result<(), LinkEnd> {
-        let old = std::mem::replace(&mut self.wanted, wanted);
-        self.sleepers.retain(&self.wanted);
-        let is_moved = |tunnel: &Tunnel| {
-            let before = old.iter().find(|old| old.name == tunnel.name);
-            before.is_some_and(|before| !is_same_for_relay(before, tunnel))
-        };
-        let moved: HashSet<TunnelName> = self
-            .wanted
-            .iter()
-            .filter(|tunnel| is_moved(tunnel))
-            .map(|tunnel| tunnel.name.clone())
-            .collect();
-        // A port that lies beside one that moves moves with it.
-        let follows = |tunnel: &Tunnel| {
-            tunnel
-                .beside
-                .as_ref()
-                .is_some_and(|beside| moved.contains(&beside.tunnel))
-        };
-        for tunnel in &old {
-            let new = self.wanted.iter().find(|new| new.name == tunnel.name);
-            if new.is_some_and(|new| is_same_for_relay(new, tunnel) && !follows(new)) {
-                continue;
-            }
-            self.refused.remove(&tunnel.name);
-            if let Some((_, open)) = self.open.remove(&tunnel.name) {
-                self.flows.close_tunnel(&open);
-            }
-            tracing::info!(tunnel = %tunnel.name, "tunnel closed");
-            self.hall.events.emit(Event::TunnelClosed {
-                host: None,
-                tunnel: tunnel.name.to_string(),
-            });
-            let name = tunnel.name.clone();
-            send(writer, &Message::TunnelRemove(TunnelRemove { name })).await?;
-        }
-        for tunnel in self.wanted.clone() {
-            let before = old
-                .iter()
-                .find(|old| old.name == tunnel.name && is_same_for_relay(old, &tunnel) && !follows(&tunnel));
-            match before {
-                Some(before) if *before == tunnel => {}
-                Some(before) if request(before) != request(&tunnel) => {
-                    send(writer, &Message::TunnelAdd(request(&tunnel))).await?;
-                }
-                Some(_) => self.move_origin(tunnel),
-                None => send(writer, &Message::TunnelAdd(request(&tunnel))).await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends new players of a tunnel to another game server.
-    fn move_origin(&self, tunnel: Tunnel) {
-        let Some((id, open)) = self.open.find(&tunnel.name) else {
-            return;
-        };
-        if open.tunnel == tunnel {
-            return;
-        }
-        tracing::info!(tunnel = %tunnel.name, origin = %tunnel.origin, "new players go to another game server");
-        let origin = self.origin(&tunnel);
-        self.open.insert(
-            id,
-            OpenTunnel {
-                tunnel,
-                origin,
-                scope: open.scope.clone(),
-            },
-        );
-    }
-
-    async fn retry(&self, writer: &mut ControlWriter) -> Result<(), LinkEnd> {
-        let again: Vec<Message> = self
-            .wanted
-            .iter()
-            .filter(|tunnel| self.refused.get(&tunnel.name).is_some_and(|(code, _)| code.can_heal()))
-            .map(|tunnel| Message::TunnelAdd(request(tunnel)))
-            .collect();
-        for message in again {
-            send(writer, &message).await?;
-        }
-        Ok(())
-    }
-
-    fn origin(&self, tunnel: &Tunnel) -> Arc<Origin> {
-        let (name, address) = (tunnel.name.clone(), tunnel.origin.clone());
-        Arc::new(Origin::new(
-            name,
-            address,
-            self.settings.origin_timeout,
-            tunnel.real_ip,
-            self.sources.clone(),
-            self.sleepers.of(tunnel),
-            self.hall.events.clone(),
-        ))
-    }
 }
 
 async fn send(writer: &mut ControlWriter, message: &Message) -> Result<(), LinkEnd> {
     match tokio::time::timeout(WRITE_DEADLINE, writer.message(message)).await {
         Ok(sent) => Ok(sent?),
-        Err(_) => Err(LinkEnd::lost("the relay does not take messages any more")),
-    }
-}
-
-/// Whether what a relay says players can type is fit to be printed.
-fn is_typable(address: &str) -> bool {
-    address.len() <= MAX_ADDRESS && address.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn closed(error: &quinn::ConnectionError) -> LinkEnd {
-    let lost = |reason: &str, relay| LinkEnd::Lost {
-        reason: reason.to_owned(),
-        relay,
-    };
-    let quinn::ConnectionError::ApplicationClosed(close) = error else {
-        return match error {
-            quinn::ConnectionError::TimedOut => lost("the relay does not answer any more", RelayState::Silent),
-            quinn::ConnectionError::Reset => lost("the relay was restarted", RelayState::Here),
-            other => LinkEnd::lost(other.to_string()),
-        };
-    };
-    match CloseCode::from_number(close.error_code.into_inner()) {
-        CloseCode::Shutdown => lost("the relay was stopped", RelayState::Stopped),
-        CloseCode::Timeout => lost("the relay has not heard this agent for too long", RelayState::Here),
-        CloseCode::Upgrade => lost("the relay makes way for its successor", RelayState::Here),
-        CloseCode::TakenOver => LinkEnd::GaveUp(GiveUp::TakenOver),
-        CloseCode::Revoked => LinkEnd::GaveUp(GiveUp::Rejected {
-            code: RejectCode::Revoked,
-            text: "the relay's operator has revoked or replaced the invite, or it has expired; ask for a new one"
-                .to_owned(),
-        }),
-        CloseCode::Violation => LinkEnd::lost(format!(
-            "the relay does not understand this agent ({}): if it is older than the agent, it is to be updated first",
-            plain(&String::from_utf8_lossy(&close.reason))
-        )),
-        code => LinkEnd::lost(format!("the relay closed the link ({code})")),
+        Err(_) => Err(LinkEnd::silent("the relay does not take messages any more")),
     }
 }

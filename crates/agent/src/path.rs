@@ -1,4 +1,5 @@
-//! The path under a carrier: follows this machine's addresses, and notices within a second that the relay can be reached although the carrier is silent.
+//! The path under a carrier: follows this machine's addresses, and notices within a second of an unanswered question that the relay can be reached although
+//! the carrier is silent.
 //!
 //! QUIC retries ever more rarely while nothing answers, so after a blackout it may stay silent for seconds although the path is back. Here the relay is
 //! asked directly, by packets that QUIC's timers and congestion know nothing of. What to do about a stuck carrier is the caller's business.
@@ -6,7 +7,7 @@
 use std::time::Duration;
 
 use quinn::{Connection, Endpoint};
-use spawnpoint_net::{AddressWatch, Pulse, move_socket, wait_for_answer};
+use spawnpoint_net::{AddressWatch, Pulse, SleepWatch, move_socket, wait_for_answer};
 
 /// How often it is looked at whether anything was heard.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -31,6 +32,7 @@ pub(crate) struct PathWatch {
     connection: Connection,
     endpoint: Endpoint,
     addresses: AddressWatch,
+    asleep: SleepWatch,
     pulse: Pulse,
     /// For how long a question had waited for its answer when it was looked at last.
     silence: Duration,
@@ -48,6 +50,7 @@ impl PathWatch {
             connection,
             endpoint,
             addresses: AddressWatch::towards(vec![relay]),
+            asleep: SleepWatch::default(),
             pulse,
             silence: Duration::ZERO,
             back_at: None,
@@ -66,6 +69,10 @@ impl PathWatch {
                 () = tokio::time::sleep(LOOK_EVERY) => false,
                 () = self.addresses.changed() => true,
             };
+            if self.asleep.was_asleep() {
+                // Much may have happened meanwhile, of which a clock that stood still does not tell.
+                self.pulse.doubt();
+            }
             let (silence, grace) = (self.silence(), GRACE + 2 * self.round_trip);
             if has_moved {
                 tracing::info!("this machine's address has changed, the link moves with it");
@@ -88,8 +95,6 @@ impl PathWatch {
                 () = wait_for_answer(&relay, ASK_EVERY) => {}
                 () = self.hears() => {}
             }
-            // It has something to show that it comes through.
-            self.pulse.doubt();
             if tokio::time::timeout(grace, self.recovers()).await.is_err() {
                 return;
             }
@@ -115,6 +120,8 @@ impl PathWatch {
         // What the first packets bring was said before the silence.
         tokio::time::sleep(LOOK_EVERY / 4).await;
         let (sent, acknowledged) = sent_and_acknowledged();
+        // So that there is something to acknowledge, though nobody plays.
+        self.pulse.doubt();
         loop {
             tokio::time::sleep(LOOK_EVERY / 4).await;
             let now = sent_and_acknowledged();

@@ -1,8 +1,9 @@
 //! When one side of a link asks whether the other is still there, and when it takes it for gone.
 //!
-//! Whoever has heard something lately asks nothing. While somebody plays, a short silence is enough to ask, since a dead way must be noticed before the
-//! game gives up; while nobody does, a question now and then keeps the NAT open and costs a metered line, or a radio that sleeps, next to nothing. A
-//! question without an answer is repeated at the short pace in both cases, and the time until the other side is gone counts from the first of them.
+//! Whoever has heard something lately asks nothing. While somebody plays, or waits for an answer, a short silence is enough to ask, since a dead way must
+//! be noticed before the game gives up; while nobody does, a question now and then keeps the NAT open and costs a metered line, or a radio that sleeps,
+//! next to nothing. A question without an answer is repeated at the short pace in both cases, and the time until the other side is gone counts from the
+//! first of them.
 
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ use spawnpoint_proto::Time;
 
 use crate::tuning::Tuning;
 
-/// Whoever comes back to look so much later than it meant to was not awake, and did not hear.
+/// Whoever comes back to look so much later than it meant to was not awake, and did not hear; also where the timeout is shorter than twice that.
 const OVERSLEPT: Duration = Duration::from_secs(1);
+
+/// Round trips that an answer may take on a way that is slow today.
+const ROUND_TRIPS: u32 = 4;
 
 /// What is to be done about a silence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,19 +73,20 @@ impl Pulse {
         self.asked.map(|(first, _)| now.since(first))
     }
 
-    /// What is to be done now; `is_busy` while somebody plays.
-    pub fn beat(&mut self, now: Time, is_busy: bool) -> Beat {
-        let has_overslept = now.since(self.due) > OVERSLEPT;
+    /// What is to be done now; `is_busy` while somebody plays or waits, and `round_trip` as long as it takes there and back.
+    pub fn beat(&mut self, now: Time, is_busy: bool, round_trip: Duration) -> Beat {
+        let has_overslept = now.since(self.due) > OVERSLEPT.min(self.idle_timeout / 2);
+        let timeout = self.idle_timeout.max(ROUND_TRIPS * round_trip);
         if let Some((first, _)) = &mut self.asked
             && has_overslept
         {
             *first = now;
         }
         let beat = match self.asked {
-            Some((first, _)) if now.since(first) >= self.idle_timeout => Beat::Gone,
+            Some((first, _)) if now.since(first) >= timeout => Beat::Gone,
             _ if std::mem::take(&mut self.is_doubtful) => self.ask(now),
             Some((_, latest)) if now.since(latest) >= self.keep_alive => self.ask(now),
-            Some((first, latest)) => Beat::Rest((latest + self.keep_alive).min(first + self.idle_timeout)),
+            Some((first, latest)) => Beat::Rest((latest + self.keep_alive).min(first + timeout)),
             None => {
                 let patience = match is_busy {
                     true => self.keep_alive,
@@ -112,6 +117,7 @@ mod tests {
     use super::*;
 
     const STEP: Duration = Duration::from_millis(50);
+    const NEAR: Duration = Duration::from_millis(20);
 
     fn at(ms: u64) -> Time {
         Time::new(Duration::from_millis(ms))
@@ -128,7 +134,7 @@ mod tests {
         let mut asked = Vec::new();
         let mut now = from;
         while now < until {
-            match pulse.beat(at(now), is_busy) {
+            match pulse.beat(at(now), is_busy, NEAR) {
                 Beat::Ask => {
                     asked.push(now);
                     if answers(now) {
@@ -148,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_link_asks_four_times_a_minute() {
+    fn a_quiet_link_asks_five_times_a_minute() {
         let (asked, gone) = run(&mut pulse(), (0, 60_001), false, |_| true);
-        assert_eq!(asked, [15_000, 30_000, 45_000, 60_000]);
+        assert_eq!(asked, [12_000, 24_000, 36_000, 48_000, 60_000]);
         assert_eq!(gone, None);
     }
 
@@ -163,8 +169,8 @@ mod tests {
 
     #[test]
     fn a_lost_question_of_a_quiet_link_is_asked_again_at_once() {
-        let (asked, gone) = run(&mut pulse(), (0, 20_000), false, |now| now > 15_900);
-        assert_eq!(asked, [15_000, 15_500, 16_000]);
+        let (asked, gone) = run(&mut pulse(), (0, 20_000), false, |now| now > 12_900);
+        assert_eq!(asked, [12_000, 12_500, 13_000]);
         assert_eq!(gone, None);
     }
 
@@ -180,20 +186,29 @@ mod tests {
     #[test]
     fn a_machine_that_slept_asks_before_it_gives_up() {
         let mut pulse = pulse();
-        assert_eq!(pulse.beat(at(500), true), Beat::Ask);
+        assert_eq!(pulse.beat(at(500), true, NEAR), Beat::Ask);
         let (asked, gone) = run(&mut pulse, (600_000, 610_000), true, |now| now > 600_600);
         assert_eq!(gone, None);
         assert_eq!(asked[..3], [600_000, 600_500, 601_000]);
     }
 
     #[test]
+    fn a_way_that_is_slow_today_is_given_its_time() {
+        let (mut pulse, slow) = (pulse(), Duration::from_millis(1200));
+        let mut halves = 1..;
+        // The first question is asked after half a second, and its answer may take four round trips.
+        let gone = halves.find(|half| pulse.beat(at(500 * half), true, slow) == Beat::Gone);
+        assert_eq!(gone, Some(11));
+    }
+
+    #[test]
     fn a_doubt_is_asked_about_at_once_and_only_once() {
         let mut pulse = pulse();
-        assert_eq!(pulse.beat(at(100), false), Beat::Rest(at(15_000)));
+        assert_eq!(pulse.beat(at(100), false, NEAR), Beat::Rest(at(12_000)));
         pulse.doubt();
-        assert_eq!(pulse.beat(at(110), false), Beat::Ask);
+        assert_eq!(pulse.beat(at(110), false, NEAR), Beat::Ask);
         assert_eq!(pulse.unanswered(at(150)), Some(Duration::from_millis(40)));
-        assert_eq!(pulse.beat(at(150), false), Beat::Rest(at(610)));
+        assert_eq!(pulse.beat(at(150), false, NEAR), Beat::Rest(at(610)));
         pulse.on_heard(at(160));
         assert_eq!(pulse.unanswered(at(170)), None);
     }

@@ -53,12 +53,12 @@ pub struct Tuning {
 
 impl Default for Tuning {
     /// Notices a dead peer within 3 s while somebody plays (the timeout counts from the question that was never answered), and keeps a bulk stream's queue
-    /// short. While nobody plays a router's NAT is kept open, which some close after 30 s, and a player who comes to a link that has died meanwhile does not
-    /// wait longer for the agent's next one than a relay holds them (20 s).
+    /// short. While nobody plays a router's NAT is kept open, which some close after 30 s, and an agent whose way has died unnoticed is back before a
+    /// relay sends away whoever came meanwhile.
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_millis(500),
-            quiet_keep_alive: Duration::from_secs(15),
+            quiet_keep_alive: Duration::from_secs(12),
             idle_timeout: Duration::from_millis(2400),
             stream_window: 2 * 1024 * 1024,
             congestion: Congestion::Spawnpoint,

@@ -1,6 +1,6 @@
 //! The machine's clocks, read for the pure crates.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use spawnpoint_core::grant::UnixTime;
 use spawnpoint_proto::Time;
@@ -27,6 +27,38 @@ impl Clock {
     }
 }
 
+/// Sleep shorter than this does not count; nor does a calendar that is corrected by less.
+const NAP: Duration = Duration::from_secs(2);
+
+/// Notices that the machine was asleep: the monotonic clock may stand still then, and the calendar does not.
+#[derive(Clone, Copy, Debug)]
+pub struct SleepWatch {
+    looked: Instant,
+    calendar: SystemTime,
+}
+
+impl Default for SleepWatch {
+    fn default() -> Self {
+        Self {
+            looked: Instant::now(),
+            calendar: SystemTime::now(),
+        }
+    }
+}
+
+impl SleepWatch {
+    /// Whether it was since the last look.
+    pub fn was_asleep(&mut self) -> bool {
+        self.look(Self::default())
+    }
+
+    fn look(&mut self, now: Self) -> bool {
+        let before = std::mem::replace(self, now);
+        let passed = now.calendar.duration_since(before.calendar).unwrap_or_default();
+        passed > now.looked.saturating_duration_since(before.looked) + NAP
+    }
+}
+
 /// The calendar now.
 pub fn unix_now() -> UnixTime {
     UnixTime(
@@ -34,4 +66,22 @@ pub fn unix_now() -> UnixTime {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_stood_still_beside_the_calendar_was_asleep() {
+        let mut watch = SleepWatch::default();
+        let after = |watch: SleepWatch, looked: u64, calendar: u64| SleepWatch {
+            looked: watch.looked + Duration::from_secs(looked),
+            calendar: watch.calendar + Duration::from_secs(calendar),
+        };
+        assert!(!watch.look(after(watch, 1, 1)));
+        assert!(!watch.look(after(watch, 600, 601)), "somebody held the process up");
+        assert!(watch.look(after(watch, 1, 600)));
+        assert!(!watch.look(after(watch, 1, 0)), "the calendar was set back");
+    }
 }

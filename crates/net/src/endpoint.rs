@@ -71,7 +71,7 @@ fn agent_settings(tuning: &Tuning, largest: u16) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-/// When a connection ends that nobody watches; on the others `Pulse` asks, and gives up, long before.
+/// When a connection ends that nobody watches; on the others `Pulse` asks, and gives up, before.
 fn longest_silence(tuning: &Tuning) -> IdleTimeout {
     let longest = tuning.quiet_keep_alive + 2 * tuning.idle_timeout;
     IdleTimeout::try_from(longest).unwrap_or_else(|_| IdleTimeout::from(VarInt::MAX))

@@ -132,7 +132,7 @@ impl fmt::Debug for AddressWatch {
 }
 
 /// The address that the kernel would send from to `target`. Nothing is sent.
-fn source_towards(target: IpAddr) -> Option<IpAddr> {
+pub fn source_towards(target: IpAddr) -> Option<IpAddr> {
     // The port of the discard service; any but 0 would do.
     let route = route_to(SocketAddr::new(target, 9));
     Some(route.ok()?.local_addr().ok()?.ip())

@@ -39,14 +39,14 @@ mod udp;
 
 pub use burst::{Burst, Packets, receive_datagrams};
 pub use carrier::PlayerStream;
-pub use clock::{Clock, unix_now};
+pub use clock::{Clock, SleepWatch, unix_now};
 pub use congestion::{PathModel, hint_rate};
 pub use control::{ControlError, ControlReader, ControlWriter};
 pub use dial::{DialError, Dialed, dial, move_socket};
 pub use endpoint::{Acceptor, FIRST_PLAYERS, RelayEndpoint, RelayKeys};
 #[cfg(unix)]
 pub use handover::{Channel, ChannelError, is_between, is_successor, pass_on, spawn_successor};
-pub use interfaces::AddressWatch;
+pub use interfaces::{AddressWatch, source_towards};
 pub use listen::{BindError, bind_tcp, bind_udp, canonical, is_local_name};
 #[cfg(unix)]
 pub use local::{LocalError, LocalReply, LocalRequest, LocalServer, ask};

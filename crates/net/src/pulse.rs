@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quinn::Connection;
+use quinn::{Connection, ConnectionStats};
 use spawnpoint_core::pulse::{Beat, Pulse as Rule};
 use spawnpoint_core::tuning::Tuning;
 use tokio::sync::Notify;
@@ -36,6 +36,11 @@ struct State {
     rule: Rule,
     /// Packets that had come when it was last looked at.
     heard: u64,
+    /// What had been said when something was heard last.
+    said: u64,
+    /// Whether something was said since, to which there should be an answer.
+    awaits: bool,
+    round_trip: Duration,
 }
 
 /// What the owner of a connection does about a silence.
@@ -51,22 +56,32 @@ impl Pulse {
     /// The pulse of a connection that was heard just now.
     pub fn new(connection: Connection, tuning: &Tuning) -> Self {
         let clock = Clock::default();
-        let heard = connection.stats().udp_rx.datagrams;
-        let rule = Rule::new(clock.now(), tuning);
+        let stats = connection.stats();
+        let state = State {
+            rule: Rule::new(clock.now(), tuning),
+            heard: stats.udp_rx.datagrams,
+            said: said(&stats),
+            awaits: false,
+            round_trip: stats.path.rtt,
+        };
         Self(Arc::new(Inner {
             connection,
             clock,
-            state: Mutex::new(State { rule, heard }),
+            state: Mutex::new(state),
             doubted: Notify::new(),
         }))
     }
 
-    /// Waits until something is to be done; `is_busy` says whether somebody plays. May be dropped at any time.
+    /// Waits until something is to be done; `is_busy` says whether somebody plays. Who waits for an answer is seen here. May be dropped at any time.
     pub async fn silence(&self, is_busy: impl Fn() -> bool) -> Silence {
         let inner = &*self.0;
         loop {
-            let is_busy = is_busy();
-            let beat = self.look().rule.beat(inner.clock.now(), is_busy);
+            let plays = is_busy();
+            let (beat, is_busy) = {
+                let state = &mut *self.look();
+                let is_busy = plays || state.awaits;
+                (state.rule.beat(inner.clock.now(), is_busy, state.round_trip), is_busy)
+            };
             let until = match beat {
                 Beat::Ask => return Silence::Ask,
                 Beat::Gone => return Silence::Dead,
@@ -98,12 +113,19 @@ impl Pulse {
 
     fn look(&self) -> MutexGuard<'_, State> {
         let inner = &*self.0;
-        let heard = inner.connection.stats().udp_rx.datagrams;
+        let stats = inner.connection.stats();
         let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard > state.heard {
-            state.heard = heard;
+        if stats.udp_rx.datagrams > state.heard {
+            (state.heard, state.said) = (stats.udp_rx.datagrams, said(&stats));
             state.rule.on_heard(inner.clock.now());
         }
+        state.awaits = said(&stats) > state.said;
+        state.round_trip = stats.path.rtt;
         state
     }
+}
+
+/// Frames that carry something for the other side, which acknowledges them.
+const fn said(stats: &ConnectionStats) -> u64 {
+    stats.frame_tx.stream + stats.frame_tx.datagram
 }

@@ -68,8 +68,8 @@ const ASKS: (u32, u32) = (10, 512);
 /// Commands that may wait for the link task.
 const COMMANDS: usize = 256;
 
-/// An agent that has no stream to give for this long is full, or away for longer than a new player cares to wait.
-const MAX_PATIENCE: Duration = Duration::from_secs(5);
+/// An agent that has no stream to give for so much longer than it may take to notice that its way is dead is full, or away.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A link as the rest of the relay sees it.
 #[derive(Debug)]
@@ -286,7 +286,7 @@ impl LinkTask {
         parent: &CancellationToken,
     ) -> Self {
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let sessions = Sessions::default();
+        let (sessions, links) = (Sessions::default(), &context.config().links);
         let outbox = DatagramOutbox::new(context.clock, &sessions);
         let link = Arc::new(Link {
             id,
@@ -298,7 +298,7 @@ impl LinkTask {
             sessions,
             ticket,
             agent: Mutex::default(),
-            patience: MAX_PATIENCE.min(context.config().links.resume_window / 2),
+            patience: (links.transport.quiet_keep_alive + PATIENCE).min(links.resume_window / 2),
             carrier: Mutex::new(Carrier::Parked(tokio::time::Instant::now())),
             seats: Mutex::default(),
             outbox,
@@ -470,6 +470,9 @@ impl LinkTask {
         let mut touch = tokio::time::interval_at(tokio::time::Instant::now() + TOUCH_EVERY, TOUCH_EVERY);
         let mut tell = tokio::time::interval(TELL_EVERY);
         let (stop, link) = (self.scope.token().clone(), self.link.clone());
+        let is_busy = || link.is_busy();
+        let silence = pulse.silence(is_busy);
+        tokio::pin!(silence);
         if let Some(text) = self.notice.take() {
             link.command(Command::Notice(text));
         }
@@ -477,13 +480,16 @@ impl LinkTask {
             let result = tokio::select! {
                 () = stop.cancelled() => return End::Close(CloseCode::Shutdown),
                 () = link.closed.cancelled() => return End::Close(self.closing()),
-                silence = pulse.silence(|| link.is_busy()) => match silence {
-                    Silence::Ask => self.send(writer, &Message::Ping(Ping {})).await,
-                    Silence::Dead => {
-                        link.close_carrier(CloseCode::Timeout);
-                        Err(End::Close(CloseCode::Timeout))
+                what = &mut silence => {
+                    silence.set(pulse.silence(is_busy));
+                    match what {
+                        Silence::Ask => self.send(writer, &Message::Ping(Ping {})).await,
+                        Silence::Dead => {
+                            link.close_carrier(CloseCode::Timeout);
+                            Err(End::Lost(quinn::ConnectionError::TimedOut))
+                        }
                     }
-                },
+                }
                 due = link.sessions.due() => self.tell(due, writer).await,
                 _ = tell.tick() => self.tell(link.sessions.take_news(), writer).await,
                 message = reader.message() => match message {

@@ -1,6 +1,6 @@
 //! Starting and stopping a relay, phase by phase.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use spawnpoint_core::drain::{Drain, Phase};
 use spawnpoint_core::port::PortSet;
 use spawnpoint_net::identity::{IdentityError, load_or_make_secret};
 use spawnpoint_net::tls::{self, ShownCertificate};
-use spawnpoint_net::{BindError, Clock, RelayEndpoint, RelayKeys, TaskScope, bind_udp, var};
+use spawnpoint_net::{BindError, Clock, RelayEndpoint, RelayKeys, TaskScope, bind_udp, source_towards, var};
 #[cfg(unix)]
 use spawnpoint_ops::describe;
 use spawnpoint_ops::{Admin, AdminError, AuditError, Event, Events, RelayMetrics};
@@ -545,12 +545,12 @@ fn guess_public_host(listen: IpAddr) -> String {
     if !listen.is_unspecified() {
         return listen.to_string();
     }
-    // Connecting a UDP socket sends nothing; it only makes the kernel choose a route. The addresses are reserved for documentation.
-    let route = |from: &str, to: &str| -> Option<IpAddr> {
-        let socket = std::net::UdpSocket::bind(from).ok()?;
-        socket.connect(to).ok()?;
-        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
-    };
-    let found = route("0.0.0.0:0", "192.0.2.1:9").or_else(|| route("[::]:0", "[2001:db8::1]:9"));
+    // Addresses that are reserved for documentation, so nobody's network is next to them.
+    let far: [IpAddr; 2] = [
+        Ipv4Addr::new(192, 0, 2, 1).into(),
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    ];
+    let is_usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_loopback();
+    let found = far.into_iter().filter_map(source_towards).find(is_usable);
     found.unwrap_or(Ipv4Addr::LOCALHOST.into()).to_string()
 }

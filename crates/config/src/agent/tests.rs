@@ -14,6 +14,8 @@ fn every_key_reaches_its_field() {
         backoff_min = "100 ms"
         backoff_max = "1 s"
         stream_window = "3 MiB"
+        keep_alive = "1 s"
+        quiet_keep_alive = "1 min"
         uplink = "10 Mbit/s"
         [log]
         filter = "debug"
@@ -33,6 +35,8 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.origin_timeout, Duration::from_secs(2));
     let transport = Transport {
         stream_window: 3 << 20,
+        keep_alive: Duration::from_secs(1),
+        quiet_keep_alive: Duration::from_secs(60),
         ..Transport::default()
     };
     assert_eq!(

@@ -96,6 +96,7 @@ fn every_key_reaches_its_field() {
         max_tunnels_per_host = 8
         handshake_timeout = "9 s"
         keep_alive = "1 s"
+        quiet_keep_alive = "20 s"
         idle_timeout = "2.5 s"
         stream_window = "64KiB"
         congestion = "cubic"
@@ -210,7 +211,7 @@ fn every_key_reaches_its_field() {
             handshake_timeout: secs(9),
             transport: Transport {
                 keep_alive: secs(1),
-                quiet_keep_alive: secs(15),
+                quiet_keep_alive: secs(20),
                 idle_timeout: Duration::from_millis(2_500),
                 stream_window: 64 << 10,
                 congestion: Congestion::Cubic,

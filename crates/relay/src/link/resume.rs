@@ -55,6 +55,9 @@ impl LinkTask {
             End::Superseded(arrival) => arrival,
             end => {
                 let reason = self.parks_for(&end).ok_or(end)?;
+                // An agent that is alive after all is to hear of it.
+                let code = CloseCode::Timeout;
+                old.close(var(code.number()), code.as_str().as_bytes());
                 self.park(reason, since).await?
             }
         };

@@ -106,7 +106,7 @@ impl Running {
         let child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
         // The command would keep the other end open.
         command.stderr(Stdio::null());
-        (Self::of(child, sync_channel(0).1), reader)
+        (Self::of(child, sync_channel(1).1), reader)
     }
 
     fn of(mut child: Child, errors: Receiver<String>) -> Self {

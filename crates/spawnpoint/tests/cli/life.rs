@@ -29,6 +29,14 @@ fn a_held_terminal_stops_neither_relay_nor_agent() {
         !relay.page("/metrics").contains("relay_log_lines_lost 0\n")
     });
     play(&public);
+    // Nor does it hold up their end.
+    for running in [agent, relay.running] {
+        #[cfg(unix)]
+        {
+            running.signal("TERM");
+            assert_eq!(running.end().0, Some(0));
+        }
+    }
 }
 
 #[test]
@@ -164,7 +172,10 @@ fn an_agent_comes_back_by_itself_after_its_relay_was_killed() {
     let port = public.rsplit(':').next().unwrap().to_owned();
     let relay = Relay::start_in(relay_home, &listen, &["--ports", &port]);
     // The new process answers packets of the old one's connection, so the agent need not wait until it times out.
-    assert_eq!(agent.event("link_down")["reason"], "the relay was restarted");
+    assert_eq!(
+        agent.event("link_down")["reason"],
+        "the relay does not know this connection any more"
+    );
     assert_eq!(agent.event("tunnel")["public"], public);
     play(&public);
     drop(relay);
