@@ -174,9 +174,10 @@ impl Running {
     /// # Errors
     /// When it stays.
     pub async fn kill(&mut self) -> Result<(), Fault> {
+        let dying = self.processes();
         self.kill_all();
         let gone = async {
-            while !self.processes().is_empty() {
+            while !dying.iter().copied().all(vitals::is_over) {
                 let _ = self.child.try_wait();
                 tokio::time::sleep(LOOK).await;
             }

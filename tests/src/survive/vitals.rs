@@ -42,6 +42,13 @@ pub fn find(pipe: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// Whether a process has let go of everything it had. One that dies lets go of its list of files first, and of the files one by one after it.
+pub fn is_over(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After its name, which may hold anything: a zombie, or nothing.
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
 /// Bytes for people.
 pub fn mebibytes(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / 1_048_576.0)
