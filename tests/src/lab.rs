@@ -172,9 +172,14 @@ impl Host {
 
     /// Starts an agent with tunnels that say more than a word can.
     pub fn start_with(invite: Invite, tunnels: Vec<Tunnel>) -> Self {
+        Self::start_quiet(invite, tunnels, QUIET)
+    }
+
+    /// As [`Host::start_with`], for an agent that asks after `quiet` while nobody plays.
+    pub fn start_quiet(invite: Invite, tunnels: Vec<Tunnel>, quiet: Duration) -> Self {
         let (tunnels, heard) = (watch::Sender::new(tunnels), Heard::default());
         let mut settings = AgentSettings::new(&AgentConfig::default(), invite.clone());
-        settings.transport.quiet_keep_alive = QUIET;
+        settings.transport.quiet_keep_alive = quiet;
         let agent = Agent::start(settings, tunnels.subscribe(), heard.events());
         Self {
             agent,

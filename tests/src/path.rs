@@ -57,8 +57,9 @@ struct State {
     /// Larger packets are lost without a word.
     max_packet: usize,
     dice: u64,
-    /// Packets that were not lost.
+    /// Packets that were not lost, and that were.
     carried: u64,
+    lost: u64,
     /// The last byte of the NAT's address.
     nat: u8,
 }
@@ -99,6 +100,7 @@ impl Path {
             max_packet: ETHERNET,
             dice: seed.wrapping_mul(2).wrapping_add(1),
             carried: 0,
+            lost: 0,
             nat: 1,
         };
         let shared = Arc::new(Shared {
@@ -151,6 +153,11 @@ impl Path {
         self.shared.lock().carried
     }
 
+    /// Packets that it has lost, both ways together.
+    pub fn lost(&self) -> u64 {
+        self.shared.lock().lost
+    }
+
     /// The NAT forgets its mappings: the relay sees other ports from now on, and what it sends to the old ones is lost.
     ///
     /// # Errors
@@ -190,7 +197,7 @@ impl State {
     /// How long the next packet from or to `client` takes; none when it is lost.
     fn delay_of(&mut self, client: SocketAddr, length: usize) -> Option<Duration> {
         let is_lost = self.loses() || length > self.max_packet || self.ways.get(&client)?.is_dead;
-        self.carried += u64::from(!is_lost);
+        *if is_lost { &mut self.lost } else { &mut self.carried } += 1;
         (!is_lost).then_some(self.delay)
     }
 

@@ -209,11 +209,14 @@ impl Outbox {
         self.bytes
     }
 
-    /// The longest that a datagram has waited for its turn, of those whose turn came since the last call and of those that wait now.
+    /// The longest that a datagram has waited for its turn, of those whose turn came since the last call and of those that wait now; not more than what
+    /// makes it too old.
     pub fn take_longest_wait(&mut self, now: Time) -> Duration {
         let fronts = self.flows.values().filter_map(|queue| queue.items.front());
         let waiting = fronts.map(|oldest| now.since(oldest.queued)).max().unwrap_or_default();
-        std::mem::take(&mut self.longest_wait).max(waiting)
+        std::mem::take(&mut self.longest_wait)
+            .max(waiting)
+            .min(self.limits.max_age)
     }
 
     /// Packets that were dropped since the last call, by the lane of their flow.
@@ -324,7 +327,12 @@ mod tests {
         let mut longest = |now: u64| outbox.take_longest_wait(at(now)).as_millis();
         assert_eq!([longest(50), longest(60)], [10, 20], "those that still wait count too");
         assert_eq!(drain(&mut outbox, 900), "");
-        assert_eq!(outbox.take_longest_wait(at(900)).as_millis(), 860);
+        let too_old = Limits::default().max_age;
+        assert_eq!(
+            outbox.take_longest_wait(at(900)),
+            too_old,
+            "a link without a carrier has no queue"
+        );
     }
 
     #[test]

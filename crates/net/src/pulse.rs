@@ -36,7 +36,7 @@ struct State {
     rule: Rule,
     /// Packets that had come when it was last looked at.
     heard: u64,
-    /// What had been said when something was heard last.
+    /// What had been said when it was last seen that something was heard. What was said between that and the look is taken for answered.
     said: u64,
     /// Whether something was said since, to which there should be an answer.
     awaits: bool,

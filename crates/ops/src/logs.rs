@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 /// Lines that may wait for whoever reads standard error.
 const LINES: usize = 8192;
@@ -59,13 +61,7 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<Logs, String> {
     let filter = EnvFilter::builder().parse(filter).map_err(|error| {
         format!("`{filter}` is no log filter ({error}): write for example info or spawnpoint_relay=debug")
     })?;
-    let tell = |lost| {
-        tracing::warn!(
-            lost,
-            "lines of this log are lost, whoever reads standard error was too slow"
-        )
-    };
-    let (queue, written) = queue(LINES, io::stderr(), &LOST, tell);
+    let (queue, written) = queue(LINES, Page::new(io::stderr(), format, &LOST));
     let lines = queue.lines.clone();
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -104,47 +100,89 @@ impl Write for Queue {
     }
 }
 
-/// A queue for `room` lines on their way to `out`; `tell` hears how many were lost since it heard last.
-fn queue(
-    room: usize,
-    out: impl Write + Send + 'static,
-    lost: &'static AtomicU64,
-    tell: impl Fn(u64) + Send + 'static,
-) -> (Queue, Receiver<()>) {
+/// A queue for `room` lines on their way to `page`, and what tells that the last of them is written.
+fn queue(room: usize, mut page: Page<impl Write + Send + 'static>) -> (Queue, Receiver<()>) {
     let (lines, waiting) = sync_channel(room);
     let (done, written) = sync_channel(1);
+    let lost = page.lost;
     std::thread::spawn(move || {
-        write_lines(&waiting, out, lost, tell);
+        page.write(&waiting);
         let _ = done.send(());
     });
     (Queue { lines, lost }, written)
 }
 
-/// Writes lines until one is none, at once if they are few.
-#[expect(clippy::disallowed_methods, reason = "this thread has no tasks")]
-fn write_lines(lines: &Receiver<Option<Vec<u8>>>, out: impl Write, lost: &AtomicU64, tell: impl Fn(u64)) {
-    let (mut out, mut told) = (BufWriter::with_capacity(TOGETHER, out), 0);
-    while let Ok(Some(first)) = lines.recv() {
-        let mut next = Some(first);
-        while let Some(line) = next {
-            // Nobody reads any more when it fails, or there is no room where it is written; there may be again.
-            if out.write_all(&line).is_err() {
-                lost.fetch_add(1, Ordering::Relaxed);
+/// Where the lines go, and how many of those that are missing there it has been told.
+struct Page<W: Write> {
+    out: BufWriter<W>,
+    format: LogFormat,
+    lost: &'static AtomicU64,
+    told: u64,
+}
+
+impl<W: Write> Page<W> {
+    fn new(out: W, format: LogFormat, lost: &'static AtomicU64) -> Self {
+        Self {
+            out: BufWriter::with_capacity(TOGETHER, out),
+            format,
+            lost,
+            told: 0,
+        }
+    }
+
+    /// Writes lines until one is none, at once if they are few.
+    #[expect(clippy::disallowed_methods, reason = "this thread has no tasks")]
+    fn write(&mut self, lines: &Receiver<Option<Vec<u8>>>) {
+        while let Ok(Some(first)) = lines.recv() {
+            let mut next = Some(first);
+            while let Some(line) = next {
+                // Nobody reads any more when it fails, or there is no room where it is written; there may be again.
+                if self.out.write_all(&line).is_err() {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                }
+                next = match lines.try_recv() {
+                    Ok(Some(line)) => Some(line),
+                    Ok(None) => return self.finish(),
+                    Err(_) => None,
+                };
             }
-            next = match lines.try_recv() {
-                Ok(Some(line)) => Some(line),
-                Ok(None) => return drop(out.flush()),
-                Err(_) => None,
-            };
+            self.finish();
+            // Whoever logs would else wake this thread for each of a crowd.
+            std::thread::sleep(GATHER);
         }
-        let _ = out.flush();
-        let now = lost.load(Ordering::Relaxed);
-        if now > told {
-            tell(now - told);
-            told = now;
+    }
+
+    /// Lets everything go, and owns up to what was lost: here, as no filter and no full queue may keep that back, and only where it can be read.
+    fn finish(&mut self) {
+        let (is_read, lost) = (self.out.flush().is_ok(), self.lost.load(Ordering::Relaxed));
+        if is_read && lost > self.told {
+            let line = loss(lost - self.told, self.format);
+            if self
+                .out
+                .write_all(line.as_bytes())
+                .and_then(|()| self.out.flush())
+                .is_ok()
+            {
+                self.told = lost;
+            }
         }
-        // Whoever logs would else wake this thread for each of a crowd.
-        std::thread::sleep(GATHER);
+    }
+}
+
+/// The line about lost ones.
+fn loss(lost: u64, format: LogFormat) -> String {
+    let mut time = String::new();
+    // Writing to a string cannot fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    let text = "lines of this log are lost: whoever reads standard error was too slow";
+    match format {
+        LogFormat::Human => format!("{time}  WARN {text} lost={lost}\n"),
+        LogFormat::Json => {
+            let fields = serde_json::json!({ "message": text, "lost": lost });
+            let line =
+                serde_json::json!({ "timestamp": time, "level": "WARN", "fields": fields, "target": module_path!() });
+            format!("{line}\n")
+        }
     }
 }
 
@@ -165,17 +203,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// A terminal that takes nothing until it is let go.
+    /// A terminal that says that it has been written to, and takes it when it is let go.
     struct Held {
-        go: Option<Receiver<()>>,
+        written_to: SyncSender<()>,
+        go: Receiver<()>,
         shown: SyncSender<Vec<u8>>,
     }
 
     impl Write for Held {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if let Some(go) = self.go.take() {
-                let _ = go.recv();
-            }
+            let _ = self.written_to.send(());
+            let _ = self.go.recv();
             let _ = self.shown.send(bytes.to_vec());
             Ok(bytes.len())
         }
@@ -188,23 +226,55 @@ mod tests {
     #[test]
     fn a_held_terminal_holds_up_nobody_and_is_told_later_what_it_missed() {
         static MISSED: AtomicU64 = AtomicU64::new(0);
-        let ((release, go), (shown, seen)) = (sync_channel(1), sync_channel(1000));
-        let (told, hears) = sync_channel(1);
-        let held = Held { go: Some(go), shown };
-        let (mut queue, written) = queue(10, held, &MISSED, move |lost| told.send(lost).unwrap());
-        // This loop ends though nothing is read.
-        while MISSED.load(Ordering::Relaxed) < 7 {
+        let ((written_to, is_held), (release, go)) = (sync_channel(100), sync_channel(1));
+        let (shown, seen) = sync_channel(100);
+        let held = Held { written_to, go, shown };
+        let (mut queue, written) = queue(10, Page::new(held, LogFormat::Human, &MISSED));
+        queue.write_all(b"the first\n").unwrap();
+        is_held.recv().unwrap();
+        // Nothing is read from here on, and nobody waits for that.
+        for _ in 0..17 {
             queue.write_all(b"a player has come\n").unwrap();
         }
-        release.send(()).unwrap();
-        assert_eq!(hears.recv_timeout(10 * LAST_LINES), Ok(7));
-        queue.write_all(b"another has come\n").unwrap();
-        drop(Logs {
-            lines: queue.lines,
-            written,
-        });
-        let text = String::from_utf8(seen.iter().flatten().collect()).unwrap();
-        assert!(text.starts_with("a player has come\n"), "{text}");
-        assert!(text.ends_with("another has come\n"), "{text}");
+        assert_eq!(MISSED.load(Ordering::Relaxed), 7);
+        drop(release);
+        let mut text = String::new();
+        while text.matches("come").count() < 10 {
+            text += &String::from_utf8(seen.recv().unwrap()).unwrap();
+        }
+        queue.write_all(b"the last\n").unwrap();
+        let lines = queue.lines;
+        drop(Logs { lines, written });
+        text += &String::from_utf8(seen.iter().flatten().collect()).unwrap();
+        assert!(text.starts_with("the first\n"), "{text}");
+        assert!(text.contains("lost=7\n") && text.ends_with("the last\n"), "{text}");
+        assert_eq!(text.matches("lost=").count(), 1, "{text}");
+    }
+
+    /// A disk that is full, or a reader who has gone.
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_does_not_write_about_that() {
+        static MISSED: AtomicU64 = AtomicU64::new(0);
+        let (mut queue, written) = queue(1000, Page::new(Broken, LogFormat::Json, &MISSED));
+        for _ in 0..50 {
+            queue.write_all(&[b'x'; 1000]).unwrap();
+        }
+        let lines = queue.lines;
+        drop(Logs { lines, written });
+        // What is still in its buffer may be written one day.
+        let missed = MISSED.load(Ordering::Relaxed);
+        assert!((40..=50).contains(&missed), "{missed}");
     }
 }

@@ -68,7 +68,7 @@ const ASKS: (u32, u32) = (10, 512);
 /// Commands that may wait for the link task.
 const COMMANDS: usize = 256;
 
-/// An agent that has no stream to give for so much longer than it may take to notice that its way is dead is full, or away.
+/// An agent that does not come back for so much longer than it may take to notice that its way is dead is away.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A link as the rest of the relay sees it.

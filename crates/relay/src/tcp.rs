@@ -23,6 +23,9 @@ use crate::tunnel::{Seat, Tunnel};
 /// What a player says before the server answers, as far as a refusal needs it.
 const HEAD: usize = 1024;
 
+/// An agent that has no stream to give for this long is full.
+pub(crate) const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+
 /// A player whose machine vanished is noticed after two minutes of silence by the kernel's probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -126,7 +129,8 @@ pub(crate) async fn carry(
     if !visitor.said.is_empty() {
         entry.session.begin_with(visitor.said.clone());
     }
-    if tokio::time::timeout(entry.link.patience, open(&entry)).await.is_err() {
+    let opened = tokio::time::timeout(entry.link.patience, open(&entry)).await;
+    if !matches!(opened, Ok(Ok(()))) {
         // A successor may be taking the player over right now.
         entry.session.hold().await;
         let code = match entry.link.connection() {
@@ -254,16 +258,23 @@ impl Drop for Entry {
     }
 }
 
+/// The agent has no stream to give.
+struct IsFull;
+
 /// Opens the session's first stream, or waits until the link does, when it has no carrier right now.
-async fn open(entry: &Entry) {
+async fn open(entry: &Entry) -> Result<(), IsFull> {
     let session = &entry.session;
-    if let Some((connection, epoch)) = entry.link.connection()
-        && let Some(stream) = open_stream(&connection, &session.opening.header()).await
-    {
-        // Fails only when another carrier has come meanwhile, whose link opens it anew.
-        let _ = session.offer(stream, epoch, 0);
+    if let Some((connection, epoch)) = entry.link.connection() {
+        let header = session.opening.header();
+        match tokio::time::timeout(OPEN_DEADLINE, open_stream(&connection, &header)).await {
+            // Fails only when another carrier has come meanwhile, whose link opens it anew.
+            Ok(Some(stream)) => drop(session.offer(stream, epoch, 0)),
+            Err(_) if connection.close_reason().is_none() => return Err(IsFull),
+            Ok(None) | Err(_) => {}
+        }
     }
     session.carried().await;
+    Ok(())
 }
 
 /// Opens a stream that begins with `header`; `None` when the connection is gone.

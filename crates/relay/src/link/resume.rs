@@ -15,11 +15,8 @@ use spawnpoint_store::Host;
 
 use super::end::{End, lost_reason, said_goodbye};
 use super::{Carriage, Carrier, Command, Link, LinkTask};
-use crate::tcp::open_stream;
+use crate::tcp::{OPEN_DEADLINE, open_stream};
 use crate::welcome::{SOFTWARE, WELCOME_DEADLINE};
-
-/// An agent that has no stream to give for this long is full.
-const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A link's own agent on a new connection, which has shown token and ticket.
 pub(crate) struct Arrival {
