@@ -43,8 +43,14 @@ impl Rogue {
         let trust = Trust::Pin(identity.hash());
         let shown = Arc::new(ShownCertificate::new(identity).unwrap());
         let crypto = QuicServerConfig::try_from(tls::relay(shown).unwrap()).unwrap();
-        let endpoint =
-            quinn::Endpoint::server(quinn::ServerConfig::with_crypto(Arc::new(crypto)), loopback(0)).unwrap();
+        // It asks for signs of life by QUIC's own means, as older relays do: else it would wait long for an agent whose goodbye was lost in its flood.
+        let mut transport = quinn::TransportConfig::default();
+        transport
+            .keep_alive_interval(Some(Duration::from_millis(500)))
+            .max_idle_timeout(Some(Duration::from_millis(2_400).try_into().unwrap()));
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
+        let endpoint = quinn::Endpoint::server(config, loopback(0)).unwrap();
         let invite = Invite {
             host: "127.0.0.1".to_owned(),
             port: endpoint.local_addr().unwrap().port(),
@@ -58,10 +64,14 @@ impl Rogue {
         }
     }
 
-    /// Meets the next connection of an agent.
+    /// Meets the next connection of an agent, who may have given up some that waited here for too long.
     async fn meet(&self) -> Believer {
-        let incoming = soon("an agent comes", self.endpoint.accept()).await.unwrap();
-        let connection = soon("the agent's handshake", incoming.into_future()).await.unwrap();
+        let connection = loop {
+            let incoming = soon("an agent comes", self.endpoint.accept()).await.unwrap();
+            if let Ok(connection) = soon("the agent's handshake", incoming.into_future()).await {
+                break connection;
+            }
+        };
         let (send, mut recv) = soon("its control stream", connection.accept_bi()).await.unwrap();
         let mut buffer = BytesMut::new();
         let hello = soon("its hello", async {
