@@ -8,9 +8,11 @@ mod audit;
 mod event;
 mod logs;
 mod metrics;
+mod writing;
 
 pub use admin::{Admin, AdminError};
 pub use audit::{Audit, AuditError, AuditSettings, Collector, Way};
 pub use event::{Event, Events};
 pub use logs::{LogFormat, Logs, describe, init_logs, lines_lost};
 pub use metrics::{RelayMetrics, TunnelLabels};
+pub use writing::{Page, Queue, Writing};

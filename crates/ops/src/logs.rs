@@ -1,28 +1,22 @@
 //! Logs: for people on a terminal, as JSON on request.
 //!
-//! They are written by a thread of their own: a terminal that somebody holds (Ctrl-S), or a pipe that nobody reads, must not hold up players, nor the end of
-//! the process. Lines that find no room until then are lost and counted, and the log says so itself once it is read again.
+//! Whoever logs never waits for whoever reads ([`writing`](crate::writing)). Lines that find no room are lost and counted, and the log says so itself once it
+//! is read again.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+
+use crate::writing::{Page, Queue, Writing};
 
 /// Lines that may wait for whoever reads standard error.
 const LINES: usize = 8192;
 
 /// Bytes of whole lines that are written together: as much as a pipe takes in one piece, so that the lines of two processes do not mix.
 const TOGETHER: usize = 4096;
-
-/// Lines that come within this of others are written together.
-const GATHER: Duration = Duration::from_millis(2);
-
-/// A reader of standard error who takes longer than this for the last lines does not read any more.
-const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Lines of this process, which has one log, that found no room.
 static LOST: AtomicU64 = AtomicU64::new(0);
@@ -40,18 +34,7 @@ pub enum LogFormat {
 /// The logs of this process; dropping it writes what is left, unless nobody reads any more.
 #[must_use = "what is written after it is dropped may be lost"]
 #[derive(Debug)]
-pub struct Logs {
-    lines: SyncSender<Option<Vec<u8>>>,
-    written: Receiver<()>,
-}
-
-impl Drop for Logs {
-    fn drop(&mut self) {
-        if self.lines.try_send(None).is_ok() {
-            let _ = self.written.recv_timeout(LAST_LINES);
-        }
-    }
-}
+pub struct Logs(#[expect(dead_code, reason = "for its drop")] Writing<Vec<u8>>);
 
 /// Sends logs to standard error.
 ///
@@ -61,18 +44,21 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<Logs, String> {
     let filter = EnvFilter::builder().parse(filter).map_err(|error| {
         format!("`{filter}` is no log filter ({error}): write for example info or spawnpoint_relay=debug")
     })?;
-    let (queue, written) = queue(LINES, Page::new(io::stderr(), format, &LOST));
-    let lines = queue.lines.clone();
+    let writing = Writing::start(LINES, Sheet::new(io::stderr(), format, &LOST));
+    let desk = Desk {
+        queue: writing.queue(),
+        lost: &LOST,
+    };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(move || queue.clone())
+        .with_writer(move || desk.clone())
         .with_target(false);
     match format {
         LogFormat::Human => logs.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => logs.json().with_target(true).with_ansi(false).try_init(),
     }
     .map_err(|error| format!("cannot set up logs: {error}"))?;
-    Ok(Logs { lines, written })
+    Ok(Logs(writing))
 }
 
 /// Lines of the log of this process that found no room.
@@ -82,14 +68,14 @@ pub fn lines_lost() -> u64 {
 
 /// Takes a line with each write, and never waits.
 #[derive(Clone)]
-struct Queue {
-    lines: SyncSender<Option<Vec<u8>>>,
+struct Desk {
+    queue: Queue<Vec<u8>>,
     lost: &'static AtomicU64,
 }
 
-impl Write for Queue {
+impl Write for Desk {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lines.try_send(Some(line.to_vec())).is_err() {
+        if !self.queue.put(line.to_vec()) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -100,27 +86,15 @@ impl Write for Queue {
     }
 }
 
-/// A queue for `room` lines on their way to `page`, and what tells that the last of them is written.
-fn queue(room: usize, mut page: Page<impl Write + Send + 'static>) -> (Queue, Receiver<()>) {
-    let (lines, waiting) = sync_channel(room);
-    let (done, written) = sync_channel(1);
-    let lost = page.lost;
-    std::thread::spawn(move || {
-        page.write(&waiting);
-        let _ = done.send(());
-    });
-    (Queue { lines, lost }, written)
-}
-
 /// Where the lines go, and how many of those that are missing there it has been told.
-struct Page<W: Write> {
+struct Sheet<W: Write> {
     out: BufWriter<W>,
     format: LogFormat,
     lost: &'static AtomicU64,
     told: u64,
 }
 
-impl<W: Write> Page<W> {
+impl<W: Write> Sheet<W> {
     fn new(out: W, format: LogFormat, lost: &'static AtomicU64) -> Self {
         Self {
             out: BufWriter::with_capacity(TOGETHER, out),
@@ -129,31 +103,18 @@ impl<W: Write> Page<W> {
             told: 0,
         }
     }
+}
 
-    /// Writes lines until one is none, at once if they are few.
-    #[expect(clippy::disallowed_methods, reason = "this thread has no tasks")]
-    fn write(&mut self, lines: &Receiver<Option<Vec<u8>>>) {
-        while let Ok(Some(first)) = lines.recv() {
-            let mut next = Some(first);
-            while let Some(line) = next {
-                // Nobody reads any more when it fails, or there is no room where it is written; there may be again.
-                if self.out.write_all(&line).is_err() {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
-                }
-                next = match lines.try_recv() {
-                    Ok(Some(line)) => Some(line),
-                    Ok(None) => return self.finish(),
-                    Err(_) => None,
-                };
-            }
-            self.finish();
-            // Whoever logs would else wake this thread for each of a crowd.
-            std::thread::sleep(GATHER);
+impl<W: Write> Page<Vec<u8>> for Sheet<W> {
+    fn add(&mut self, line: Vec<u8>) {
+        // Nobody reads any more when it fails, or there is no room where it is written; there may be again.
+        if self.out.write_all(&line).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Lets everything go, and owns up to what was lost: here, as no filter and no full queue may keep that back, and only where it can be read.
-    fn finish(&mut self) {
+    /// Owns up to what was lost as well: here, as no filter and no full queue may keep that back, and only where it can be read.
+    fn let_go(&mut self) {
         let (is_read, lost) = (self.out.flush().is_ok(), self.lost.load(Ordering::Relaxed));
         if is_read && lost > self.told {
             let line = loss(lost - self.told, self.format);
@@ -201,6 +162,8 @@ pub fn describe(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
     use super::*;
 
     /// A terminal that says that it has been written to, and takes it when it is let go.
@@ -229,12 +192,14 @@ mod tests {
         let ((written_to, is_held), (release, go)) = (sync_channel(100), sync_channel(1));
         let (shown, seen) = sync_channel(100);
         let held = Held { written_to, go, shown };
-        let (mut queue, written) = queue(10, Page::new(held, LogFormat::Human, &MISSED));
-        queue.write_all(b"the first\n").unwrap();
+        let writing = Writing::start(10, Sheet::new(held, LogFormat::Human, &MISSED));
+        let (queue, lost) = (writing.queue(), &MISSED);
+        let mut desk = Desk { queue, lost };
+        desk.write_all(b"the first\n").unwrap();
         is_held.recv().unwrap();
         // Nothing is read from here on, and nobody waits for that.
         for _ in 0..17 {
-            queue.write_all(b"a player has come\n").unwrap();
+            desk.write_all(b"a player has come\n").unwrap();
         }
         assert_eq!(MISSED.load(Ordering::Relaxed), 7);
         drop(release);
@@ -242,9 +207,8 @@ mod tests {
         while text.matches("come").count() < 10 {
             text += &String::from_utf8(seen.recv().unwrap()).unwrap();
         }
-        queue.write_all(b"the last\n").unwrap();
-        let lines = queue.lines;
-        drop(Logs { lines, written });
+        desk.write_all(b"the last\n").unwrap();
+        drop(writing);
         text += &String::from_utf8(seen.iter().flatten().collect()).unwrap();
         assert!(text.starts_with("the first\n"), "{text}");
         assert!(text.contains("lost=7\n") && text.ends_with("the last\n"), "{text}");
@@ -267,12 +231,13 @@ mod tests {
     #[test]
     fn a_log_that_cannot_be_written_does_not_write_about_that() {
         static MISSED: AtomicU64 = AtomicU64::new(0);
-        let (mut queue, written) = queue(1000, Page::new(Broken, LogFormat::Json, &MISSED));
+        let writing = Writing::start(1000, Sheet::new(Broken, LogFormat::Json, &MISSED));
+        let (queue, lost) = (writing.queue(), &MISSED);
+        let mut desk = Desk { queue, lost };
         for _ in 0..50 {
-            queue.write_all(&[b'x'; 1000]).unwrap();
+            desk.write_all(&[b'x'; 1000]).unwrap();
         }
-        let lines = queue.lines;
-        drop(Logs { lines, written });
+        drop(writing);
         // What is still in its buffer may be written one day.
         let missed = MISSED.load(Ordering::Relaxed);
         assert!((40..=50).contains(&missed), "{missed}");

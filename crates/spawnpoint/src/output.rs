@@ -1,9 +1,7 @@
 //! What is printed: logs, events as JSON lines, and what people read.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::io::{BufWriter, Stdout, Write as _};
 
 use clap::Args;
 use spawnpoint_agent::Shown;
@@ -12,14 +10,11 @@ use spawnpoint_config::unit::{show_rate, show_size, show_speed};
 use spawnpoint_core::access::Lists;
 use spawnpoint_core::grant::{Caps, Grant, PortRule, UnixTime};
 use spawnpoint_net::unix_now;
-use spawnpoint_ops::{Event, Events, LogFormat, Logs, init_logs};
+use spawnpoint_ops::{Event, Events, LogFormat, Logs, Page, Writing, init_logs};
 use spawnpoint_store::{Host, Reservation};
 
 /// Events that may wait for a slow reader of standard output; further ones are lost to it rather than stop the process.
 const EVENTS: usize = 4096;
-
-/// Events that come within this of others are written together.
-const GATHER: Duration = Duration::from_millis(2);
 
 /// How a command logs.
 #[derive(Args, Clone)]
@@ -51,9 +46,6 @@ impl LogArguments {
     }
 }
 
-/// A reader of standard output who takes longer than this for the last events does not read any more.
-const LAST_EVENTS: Duration = Duration::from_secs(1);
-
 /// Prints what a command was asked for, and fails when it cannot be printed.
 pub fn print(text: impl std::fmt::Display) -> std::io::Result<()> {
     let mut out = std::io::stdout();
@@ -74,15 +66,12 @@ pub fn tell_supervisor(state: &str) {
 }
 
 /// Writes events on a thread of its own, so that a reader who stops reading stops nobody else.
-pub struct Writer(Option<(SyncSender<Option<Event>>, Receiver<()>)>);
+pub struct Writer(Option<Writing<Event>>);
 
 impl Writer {
     /// Writes what is left, unless the reader has stopped reading.
     pub fn finish(self) {
-        let Some((events, written)) = self.0 else { return };
-        if events.try_send(None).is_ok() {
-            let _ = written.recv_timeout(LAST_EVENTS);
-        }
+        drop(self.0);
     }
 }
 
@@ -123,45 +112,34 @@ fn written(
     is_wanted: impl Fn(&Event) -> bool + Send + Sync + 'static,
     line: impl Fn(&Event) -> Option<String> + Send + 'static,
 ) -> (Events, Writer) {
-    let (sender, receiver) = sync_channel::<Option<Event>>(EVENTS);
-    let (done, written) = sync_channel(1);
-    std::thread::spawn(move || {
-        // Nobody reads any more when it fails.
-        let _ = write_events(&receiver, line);
-        let _ = done.send(());
-    });
-    let events = sender.clone();
-    // A full queue belongs to a reader who has stopped reading, and loses events rather than stop the process.
+    let out = BufWriter::new(std::io::stdout());
+    let writing = Writing::start(EVENTS, Lines { out, line });
+    let queue = writing.queue();
+    // What finds no room belongs to a reader who has stopped reading.
     let events = Events::new(move |event| {
         if is_wanted(&event) {
-            drop(events.try_send(Some(event)));
+            queue.put(event);
         }
     });
-    (events, Writer(Some((sender, written))))
+    (events, Writer(Some(writing)))
 }
 
-/// Writes events until one is none, at once if they are few.
-#[expect(clippy::disallowed_methods, reason = "this thread has no tasks")]
-fn write_events(events: &Receiver<Option<Event>>, line: impl Fn(&Event) -> Option<String>) -> std::io::Result<()> {
-    while let Ok(Some(first)) = events.recv() {
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        let mut next = Some(first);
-        while let Some(event) = next {
-            if let Some(line) = line(&event) {
-                writeln!(out, "{line}")?;
-            }
-            next = match events.try_recv() {
-                Ok(Some(event)) => Some(event),
-                Ok(None) => return out.flush(),
-                Err(_) => None,
-            };
+/// Standard output, with a line for each event that has one. Nobody reads any more when it fails.
+struct Lines<F> {
+    out: BufWriter<Stdout>,
+    line: F,
+}
+
+impl<F: Fn(&Event) -> Option<String>> Page<Event> for Lines<F> {
+    fn add(&mut self, event: Event) {
+        if let Some(line) = (self.line)(&event) {
+            let _ = writeln!(self.out, "{line}");
         }
-        out.flush()?;
-        drop(out);
-        // Whoever emits would else wake this thread for each of a crowd.
-        std::thread::sleep(GATHER);
     }
-    Ok(())
+
+    fn let_go(&mut self) {
+        let _ = self.out.flush();
+    }
 }
 
 /// Who plays, a line each; the newest of very many are left out.
